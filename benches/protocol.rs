@@ -1,0 +1,2 @@
+//! Decoding and encoding without a mount.
+fn main() {}

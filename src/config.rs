@@ -1,0 +1,85 @@
+//! What the user asked for, resolved: the one value that the session is built from.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+/// Everything that decides how a mount behaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The directory to show.
+    pub source: PathBuf,
+    /// Where to show it.
+    pub mountpoint: PathBuf,
+    /// Options of the mount itself, as `mount` and /proc/self/mountinfo show them.
+    pub mount: MountOptions,
+    /// Who moves the bytes of files.
+    pub data: DataMode,
+    /// Worker threads; `None` is one per CPU that this process may run on.
+    pub workers: Option<NonZeroUsize>,
+    /// Bind worker N to CPU N.
+    pub pin: bool,
+    /// How long the kernel may trust a name. Default 1 s.
+    pub entry_timeout: Duration,
+    /// How long the kernel may trust attributes. Default 1 s.
+    pub attr_timeout: Duration,
+    /// How long the kernel may trust that a name does not exist. Default 0: it asks again.
+    pub negative_timeout: Duration,
+    /// Descriptors kept open only to avoid reopening an inode; `None` derives it from RLIMIT_NOFILE.
+    pub fd_cache: Option<NonZeroUsize>,
+}
+
+impl Config {
+    /// The defaults for showing `source` at `mountpoint`.
+    pub fn new(source: impl Into<PathBuf>, mountpoint: impl Into<PathBuf>) -> Self {
+        Config {
+            source: source.into(),
+            mountpoint: mountpoint.into(),
+            mount: MountOptions::default(),
+            data: DataMode::Auto,
+            workers: None,
+            pin: false,
+            entry_timeout: Duration::from_secs(1),
+            attr_timeout: Duration::from_secs(1),
+            negative_timeout: Duration::ZERO,
+            fd_cache: None,
+        }
+    }
+}
+
+/// Options of the mount itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// The device name that `mount` and `df` show; `None` is the source's path.
+    pub fsname: Option<String>,
+    /// The type is `fuse.SUBTYPE`; `None` is `fusewire`.
+    pub subtype: Option<String>,
+    /// Users other than the one who mounts may enter. Implies `default_permissions`.
+    pub allow_other: bool,
+    /// The kernel checks permissions from modes and ACLs before it sends a request.
+    pub default_permissions: bool,
+    /// Read-only.
+    pub ro: bool,
+    /// Set-user-id and set-group-id bits are not honoured.
+    pub nosuid: bool,
+    /// Devices are not honoured.
+    pub nodev: bool,
+    /// Nothing is executed.
+    pub noexec: bool,
+    /// Reads do not change access times.
+    pub noatime: bool,
+}
+
+/// Who moves the bytes of files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum DataMode {
+    /// Passthrough where the kernel grants it, else copy.
+    #[default]
+    Auto,
+    /// The kernel reads and writes the source itself; fails to mount where it can not.
+    Passthrough,
+    /// The daemon reads and writes through pooled buffers.
+    Copy,
+}

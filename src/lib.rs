@@ -1,0 +1,4 @@
+//! A passthrough FUSE file system.
+
+pub mod config;
+pub mod metrics;

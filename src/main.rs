@@ -1,0 +1,3 @@
+//! The `fusewire` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! What a live mount counts, and how it is told.
+
+pub mod snapshot;
