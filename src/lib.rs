@@ -1,4 +1,9 @@
 //! A passthrough FUSE file system.
 
+pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod metrics;
+pub mod mountinfo;
+pub mod stats_view;
+pub mod umount;
