@@ -1,10 +1,15 @@
 //! A passthrough FUSE file system.
 
+pub mod abi;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod dispatch;
 pub mod doctor;
+pub mod fs;
 pub mod metrics;
 pub mod mountinfo;
+pub mod protocol;
 pub mod stats_view;
+pub mod sys;
 pub mod umount;
