@@ -3,6 +3,8 @@
 pub mod abi;
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod dispatch;
 pub mod doctor;
 pub mod fs;

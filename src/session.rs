@@ -62,7 +62,9 @@ pub type Device = (u32, u32);
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// /dev/fuse is not there.
-    #[error("open /dev/fuse: {0}; load the module with `modprobe fuse`, or pass the device into the container")]
+    #[error(
+        "open /dev/fuse: {0}; load the module with `modprobe fuse`, or pass the device into the container"
+    )]
     Device(io::Error),
     /// The mount was refused.
     #[error("mount on {path}: {source}{hint}", path = .mountpoint.display())]
@@ -134,7 +136,8 @@ impl Session {
         let cpus = allowed_cpus().map_err(system("read the CPU affinity"))?;
         let count = options.workers.map_or(cpus.len(), NonZeroUsize::get);
         let (channels, refused) = dev::channels(&device, count);
-        let reason = refused.map(|error| format!("clone /dev/fuse: {error}; all share one channel"));
+        let reason =
+            refused.map(|error| format!("clone /dev/fuse: {error}; all share one channel"));
         if let Some(reason) = &reason {
             warn!("{reason}");
         }
@@ -146,8 +149,7 @@ impl Session {
             pinned: options.pin,
             reason,
         };
-        let dialect =
-            Dialect { setxattr_ext: negotiated.flags.contains(InitFlags::SETXATTR_EXT) };
+        let dialect = Dialect { setxattr_ext: negotiated.flags.contains(InitFlags::SETXATTR_EXT) };
         let payload = usize::try_from(negotiated.max_write).unwrap_or(usize::MAX);
         let mut workers = Vec::with_capacity(count);
         for (index, channel) in channels.into_iter().enumerate() {
@@ -248,8 +250,7 @@ impl Mount {
             return;
         }
         self.gone = true;
-        let unmounter =
-            Unmounter { mountpoint: self.mountpoint.clone(), device: self.device };
+        let unmounter = Unmounter { mountpoint: self.mountpoint.clone(), device: self.device };
         if let Err(error) = unmounter.unmount(false).or_else(|_| unmounter.unmount(true)) {
             warn!(%error, mountpoint = %self.mountpoint.display(), "could not unmount");
         }
@@ -274,11 +275,8 @@ fn attach(options: &Options) -> Result<OwnedFd, MountError> {
         Ok(device) => return Ok(device),
         Err(error) => error,
     };
-    let failed = |source, hint| MountError::Mount {
-        mountpoint: mountpoint.to_owned(),
-        source,
-        hint,
-    };
+    let failed =
+        |source, hint| MountError::Mount { mountpoint: mountpoint.to_owned(), source, hint };
     if refused.raw_os_error() != Some(Errno::EPERM as i32) {
         return Err(failed(refused, ""));
     }
@@ -328,7 +326,8 @@ fn handshake<F: Filesystem + ?Sized>(
             }
             Err(InitError::Major(major)) if major > abi::VERSION => {
                 // The kernel takes our version from this and asks again.
-                let ours = abi::InitOut { major: abi::VERSION, minor: abi::MINOR, ..Default::default() };
+                let ours =
+                    abi::InitOut { major: abi::VERSION, minor: abi::MINOR, ..Default::default() };
                 answer(&ours)?;
             }
             Err(error) => {

@@ -109,7 +109,8 @@ impl Local {
 
     pub(super) fn do_access(&self, nodeid: NodeId, mask: u32) -> Result<()> {
         let fd = self.inodes.fd(nodeid)?;
-        let mask = i32::try_from(mask).ok().and_then(AccessFlags::from_bits).ok_or(Errno::EINVAL)?;
+        let mask =
+            i32::try_from(mask).ok().and_then(AccessFlags::from_bits).ok_or(Errno::EINVAL)?;
         faccessat(AT_FDCWD, ProcPath::new(fd.as_fd()).as_c_str(), mask, AtFlags::AT_EACCESS)
     }
 

@@ -88,9 +88,11 @@ impl DataPath {
                     .to_owned(),
             ),
             _ => probe(&kernel).err().map(|errno| match errno {
-                Errno::EPERM => "registering a backing file needs CAP_SYS_ADMIN in the initial user \
+                Errno::EPERM => {
+                    "registering a backing file needs CAP_SYS_ADMIN in the initial user \
                                  namespace: mount as root"
-                    .to_owned(),
+                        .to_owned()
+                }
                 errno => format!("register a backing file: {errno}"),
             }),
         };

@@ -83,8 +83,7 @@ fn parse(bytes: &[u8]) -> Option<(DirEntry<'_>, usize)> {
     let length = usize::from(length);
     let name = bytes.get(NAME_AT..length)?;
     let name = &name[..name.iter().position(|byte| *byte == 0)?];
-    let entry =
-        DirEntry { ino: word(0)?, next_offset: word(8)?, kind: *bytes.get(18)?, name };
+    let entry = DirEntry { ino: word(0)?, next_offset: word(8)?, kind: *bytes.get(18)?, name };
     Some((entry, length))
 }
 
@@ -98,11 +97,7 @@ impl Local {
         Ok(Opened { fh, flags: OpenFlags::empty(), backing: None })
     }
 
-    pub(super) fn do_readdir(
-        &self,
-        args: &abi::ReadIn,
-        sink: &mut DirSink<'_, '_>,
-    ) -> Result<()> {
+    pub(super) fn do_readdir(&self, args: &abi::ReadIn, sink: &mut DirSink<'_, '_>) -> Result<()> {
         self.fill(args, |entry| sink.push(entry))
     }
 

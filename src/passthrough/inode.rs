@@ -33,7 +33,6 @@ pub(super) enum Key {
 #[derive(Debug)]
 pub(super) struct Inode {
     pub(super) nodeid: NodeId,
-    pub(super) kind: SFlag,
     key: Key,
     /// Lookups minus forgets. Changed only under the lock of the key's shard.
     nlookup: AtomicU64,
@@ -94,7 +93,6 @@ impl InodeTable {
         let key = identify(&root, &stat, mount.is_some())?;
         let inode = Inode {
             nodeid: NodeId::ROOT,
-            kind: kind(&stat),
             key,
             nlookup: AtomicU64::new(1),
             fd: Mutex::new(Slot::Pinned(Arc::new(root))),
@@ -179,7 +177,6 @@ impl InodeTable {
         let cached = matches!(slot, Slot::Cached(_));
         let inode = Arc::new(Inode {
             nodeid: NodeId(self.next_id.fetch_add(1, Relaxed)),
-            kind: kind(&found.stat),
             key,
             nlookup: AtomicU64::new(1),
             fd: Mutex::new(slot),

@@ -156,6 +156,13 @@ impl Local {
         self.settings.private
     }
 
+    /// Writes everything of the source's file system to its disk.
+    pub fn sync(&self) {
+        if let Err(errno) = self.do_syncfs(NodeId::ROOT) {
+            tracing::warn!(%errno, "could not sync the source");
+        }
+    }
+
     /// Refuses callers whom a native owner-only directory would not have let in: without
     /// default_permissions the kernel checked who mounted, but not a changed file-system uid.
     fn admit(&self, caller: &Caller) -> Result<()> {
@@ -172,8 +179,8 @@ impl Local {
 
 /// Whether inodes can be reopened by handle: the source has handles and we may use them.
 fn probe_handles(root: &OwnedFd, mount: &OwnedFd) -> bool {
-    let reopened = FileHandle::of(root.as_fd())
-        .and_then(|handle| handle.open(mount.as_fd(), libc::O_PATH));
+    let reopened =
+        FileHandle::of(root.as_fd()).and_then(|handle| handle.open(mount.as_fd(), libc::O_PATH));
     match reopened {
         Ok(_) => true,
         Err(errno) => {
@@ -390,13 +397,7 @@ impl Filesystem for Local {
         self.do_setxattr(nodeid, xattr)
     }
 
-    fn getxattr(
-        &self,
-        _: &Caller,
-        nodeid: NodeId,
-        name: &CStr,
-        value: &mut [u8],
-    ) -> Result<usize> {
+    fn getxattr(&self, _: &Caller, nodeid: NodeId, name: &CStr, value: &mut [u8]) -> Result<usize> {
         self.do_getxattr(nodeid, name, value)
     }
 

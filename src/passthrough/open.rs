@@ -63,9 +63,8 @@ impl Local {
         let flags = wire_flags(args.flags);
         let keep = OFlag::O_ACCMODE | OFlag::O_EXCL | OFlag::O_SYNC | OFlag::O_DSYNC;
         let open_flags = (flags & keep) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
-        let fd = self.create_as(caller, args, || {
-            openat(&*parent, c".", open_flags, split(args.mode).1)
-        })?;
+        let fd = self
+            .create_as(caller, args, || openat(&*parent, c".", open_flags, split(args.mode).1))?;
         self.created(fd, flags)
     }
 
