@@ -3,6 +3,7 @@
 //!
 //! Everything here is plain old data in host byte order; sizes are asserted at compile time.
 #![expect(missing_docs, reason = "fields and flags are the kernel's, documented in fuse.h")]
+#![expect(missing_debug_implementations, reason = "of hidden types that zerocopy derives")]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

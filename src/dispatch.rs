@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::abi;
 use crate::fs::{
-    Attributes, BackingId, Caller, Data, DirSink, Entry, Errno, Fh, Filesystem, IoctlBuffers, NodeId, Opened,
-    Rename, Result, SetXattr, StatxReply,
+    Attributes, BackingId, Caller, Data, DirSink, Entry, Errno, Fh, Filesystem, IoctlBuffers,
+    NodeId, Opened, Rename, Result, SetXattr, StatxReply,
 };
 use crate::protocol::decode::{Operation, Request};
 use crate::protocol::encode::ReplyBuf;

@@ -1,36 +1,31 @@
-//! The `fusewire` command.
+//! The `fusewire` command: parses, runs, and turns errors into exit codes.
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
 use fusewire::cli::{self, Command};
-use fusewire::{doctor, stats_view, umount};
+use fusewire::{daemon, doctor, stats_view, umount};
 
 fn main() -> ExitCode {
-    let command = match cli::parse(std::env::args_os()) {
-        Ok(command) => command,
-        Err(error) => error.exit(),
-    };
+    let command = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match command {
-        Command::Umount(options) => done(umount::run(&options)),
-        Command::Stats(options) => done(stats_view::run(&options)),
+        Command::Mount(mount) => exit(daemon::run(*mount)),
+        Command::Umount(options) => exit(umount::run(&options)),
+        Command::Stats(options) => exit(stats_view::run(&options)),
         Command::Doctor(options) => match doctor::run(&options) {
-            Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
-            Err(error) => failed(&error),
+            result => exit(result),
         },
-        _ => failed(&"not built yet"),
+        _ => ExitCode::FAILURE,
     }
 }
 
-fn done<E: Display>(result: Result<(), E>) -> ExitCode {
+fn exit<T, E: Display>(result: Result<T, E>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fusewire: {error}");
+            ExitCode::FAILURE
+        }
     }
-}
-
-fn failed(error: &dyn Display) -> ExitCode {
-    eprintln!("fusewire: {error}");
-    ExitCode::FAILURE
 }

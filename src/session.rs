@@ -55,11 +55,16 @@ impl Options {
     }
 }
 
+/// Major and minor number of `st_dev`: which mount it is, however often a path is mounted over.
+pub type Device = (u32, u32);
+
 /// Why a file system could not be mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// /dev/fuse is not there.
-    #[error("open /dev/fuse: {0}; load the module with `modprobe fuse`, or pass the device into the container")]
+    #[error(
+        "open /dev/fuse: {0}; load the module with `modprobe fuse`, or pass the device into the container"
+    )]
     Device(io::Error),
     /// The mount was refused.
     #[error("mount on {path}: {source}{hint}", path = .mountpoint.display())]
@@ -113,8 +118,8 @@ pub struct Info {
     pub metrics: Arc<Metrics>,
     /// When the mount became ready.
     pub started: Instant,
-    /// `major:minor` of the mount's device number, as in /proc/self/mountinfo.
-    pub device: String,
+    /// The mount's device number, as in /proc/self/mountinfo.
+    pub device: Device,
 }
 
 impl Session {
@@ -131,7 +136,8 @@ impl Session {
         let cpus = allowed_cpus().map_err(system("read the CPU affinity"))?;
         let count = options.workers.map_or(cpus.len(), NonZeroUsize::get);
         let (channels, refused) = dev::channels(&device, count);
-        let reason = refused.map(|error| format!("clone /dev/fuse: {error}; all share one channel"));
+        let reason =
+            refused.map(|error| format!("clone /dev/fuse: {error}; all share one channel"));
         if let Some(reason) = &reason {
             warn!("{reason}");
         }
@@ -143,8 +149,7 @@ impl Session {
             pinned: options.pin,
             reason,
         };
-        let dialect =
-            Dialect { setxattr_ext: negotiated.flags.contains(InitFlags::SETXATTR_EXT) };
+        let dialect = Dialect { setxattr_ext: negotiated.flags.contains(InitFlags::SETXATTR_EXT) };
         let payload = usize::try_from(negotiated.max_write).unwrap_or(usize::MAX);
         let mut workers = Vec::with_capacity(count);
         for (index, channel) in channels.into_iter().enumerate() {
@@ -154,7 +159,7 @@ impl Session {
             let cpu = options.pin.then(|| cpus[index % cpus.len()]);
             workers.push(start(worker, cpu).map_err(system("start a worker"))?);
         }
-        let device = mount.device.clone();
+        let device = mount.device;
         let info = Info { negotiated, transport, metrics, started: Instant::now(), device };
         let session = Session { mount, workers, info: Arc::new(info) };
         session.mount.probe().map_err(system("use the new mount"))?;
@@ -169,7 +174,7 @@ impl Session {
 
     /// Unmounts from another thread than the one that waits in [`join`](Self::join).
     pub fn unmounter(&self) -> Unmounter {
-        Unmounter { mountpoint: self.mount.mountpoint.clone(), device: self.mount.device.clone() }
+        Unmounter { mountpoint: self.mount.mountpoint.clone(), device: self.mount.device }
     }
 
     /// Waits until the mount is gone and every request is answered, whoever unmounted it.
@@ -200,18 +205,18 @@ impl Drop for Session {
 #[derive(Debug, Clone)]
 pub struct Unmounter {
     mountpoint: PathBuf,
-    device: String,
+    device: Device,
 }
 
 impl Unmounter {
     /// Unmounts; EBUSY while it is in use, unless `lazy`. Nothing is touched if another file
     /// system was mounted over it.
     pub fn unmount(&self, lazy: bool) -> io::Result<()> {
-        match mountinfo::find_top(&self.mountpoint)? {
+        match mountinfo::find_top(&self.mountpoint)?.1 {
             None => Ok(()),
-            Some(top) if top.device != self.device => Err(io::Error::other(format!(
+            Some(top) if (top.major, top.minor) != self.device => Err(io::Error::other(format!(
                 "another file system ({}) is mounted over {}; unmount that first",
-                top.fstype,
+                top.fs_type,
                 self.mountpoint.display()
             ))),
             Some(_) => mount::unmount(&self.mountpoint, lazy),
@@ -223,15 +228,15 @@ impl Unmounter {
 #[derive(Debug)]
 struct Mount {
     mountpoint: PathBuf,
-    device: String,
+    device: Device,
     gone: bool,
 }
 
 impl Mount {
     fn new(mountpoint: &Path) -> Result<Self, MountError> {
         let found = mountinfo::find_top(mountpoint).map_err(system("read /proc/self/mountinfo"))?;
-        let device = found.map(|entry| entry.device).unwrap_or_default();
-        Ok(Mount { mountpoint: mountpoint.to_owned(), device, gone: false })
+        let device = found.1.map(|mount| (mount.major, mount.minor)).unwrap_or_default();
+        Ok(Mount { mountpoint: found.0, device, gone: false })
     }
 
     /// One round trip through the mount, so that "mounted" means "works".
@@ -245,8 +250,7 @@ impl Mount {
             return;
         }
         self.gone = true;
-        let unmounter =
-            Unmounter { mountpoint: self.mountpoint.clone(), device: self.device.clone() };
+        let unmounter = Unmounter { mountpoint: self.mountpoint.clone(), device: self.device };
         if let Err(error) = unmounter.unmount(false).or_else(|_| unmounter.unmount(true)) {
             warn!(%error, mountpoint = %self.mountpoint.display(), "could not unmount");
         }
@@ -271,11 +275,8 @@ fn attach(options: &Options) -> Result<OwnedFd, MountError> {
         Ok(device) => return Ok(device),
         Err(error) => error,
     };
-    let failed = |source, hint| MountError::Mount {
-        mountpoint: mountpoint.to_owned(),
-        source,
-        hint,
-    };
+    let failed =
+        |source, hint| MountError::Mount { mountpoint: mountpoint.to_owned(), source, hint };
     if refused.raw_os_error() != Some(Errno::EPERM as i32) {
         return Err(failed(refused, ""));
     }
@@ -325,7 +326,8 @@ fn handshake<F: Filesystem + ?Sized>(
             }
             Err(InitError::Major(major)) if major > abi::VERSION => {
                 // The kernel takes our version from this and asks again.
-                let ours = abi::InitOut { major: abi::VERSION, minor: abi::MINOR, ..Default::default() };
+                let ours =
+                    abi::InitOut { major: abi::VERSION, minor: abi::MINOR, ..Default::default() };
                 answer(&ours)?;
             }
             Err(error) => {

@@ -5,6 +5,7 @@
 //! with its request and reads one answer until the end of the stream.
 
 pub mod client;
+pub mod server;
 
 /// The name of the socket for the mount with this device number, without the leading NUL.
 pub fn socket_name(major: u32, minor: u32) -> String {

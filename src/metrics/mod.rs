@@ -84,10 +84,14 @@ impl Metrics {
             for (raw, count) in (0..).zip(&counters.errors) {
                 match count.load(Relaxed) {
                     0 => {}
-                    count => *errors.entry(format!("{:?}", Errno::from_raw(raw))).or_insert(0) += count,
+                    count => {
+                        *errors.entry(format!("{:?}", Errno::from_raw(raw))).or_insert(0) += count
+                    }
                 }
             }
-            merged.checked_add_assign(&counters.latency.load()).expect("all have one configuration");
+            merged
+                .checked_add_assign(&counters.latency.load())
+                .expect("all have one configuration");
         }
         let count = merged.as_slice().iter().sum();
         (count > 0).then(|| snapshot::Opcode { count, errors, latency_ns: latency(&merged) })

@@ -95,25 +95,54 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "each variant is the opcode of its name, each field its argument")]
 pub enum Operation<'a> {
-    Lookup { name: Name<'a> },
+    Lookup {
+        name: Name<'a>,
+    },
     Forget(&'a abi::ForgetIn),
     BatchForget(&'a [abi::ForgetOne]),
     Getattr(&'a abi::GetattrIn),
     Statx(&'a abi::StatxIn),
     Setattr(&'a abi::SetattrIn),
     Readlink,
-    Symlink { name: Name<'a>, target: &'a CStr },
-    Mknod { args: &'a abi::MknodIn, name: Name<'a> },
-    Mkdir { args: &'a abi::MkdirIn, name: Name<'a> },
-    Unlink { name: Name<'a> },
-    Rmdir { name: Name<'a> },
-    Rename { newdir: u64, flags: u32, name: Name<'a>, newname: Name<'a> },
-    Link { args: &'a abi::LinkIn, newname: Name<'a> },
+    Symlink {
+        name: Name<'a>,
+        target: &'a CStr,
+    },
+    Mknod {
+        args: &'a abi::MknodIn,
+        name: Name<'a>,
+    },
+    Mkdir {
+        args: &'a abi::MkdirIn,
+        name: Name<'a>,
+    },
+    Unlink {
+        name: Name<'a>,
+    },
+    Rmdir {
+        name: Name<'a>,
+    },
+    Rename {
+        newdir: u64,
+        flags: u32,
+        name: Name<'a>,
+        newname: Name<'a>,
+    },
+    Link {
+        args: &'a abi::LinkIn,
+        newname: Name<'a>,
+    },
     Open(&'a abi::OpenIn),
-    Create { args: &'a abi::CreateIn, name: Name<'a> },
+    Create {
+        args: &'a abi::CreateIn,
+        name: Name<'a>,
+    },
     Tmpfile(&'a abi::CreateIn),
     Read(&'a abi::ReadIn),
-    Write { args: &'a abi::WriteIn, data: &'a [u8] },
+    Write {
+        args: &'a abi::WriteIn,
+        data: &'a [u8],
+    },
     Statfs,
     Release(&'a abi::ReleaseIn),
     Flush(&'a abi::FlushIn),
@@ -123,20 +152,40 @@ pub enum Operation<'a> {
     Readdirplus(&'a abi::ReadIn),
     Releasedir(&'a abi::ReleaseIn),
     Fsyncdir(&'a abi::FsyncIn),
-    Setxattr { flags: u32, setxattr_flags: u32, name: &'a CStr, value: &'a [u8] },
-    Getxattr { size: u32, name: &'a CStr },
-    Listxattr { size: u32 },
-    Removexattr { name: &'a CStr },
-    Access { mask: u32 },
+    Setxattr {
+        flags: u32,
+        setxattr_flags: u32,
+        name: &'a CStr,
+        value: &'a [u8],
+    },
+    Getxattr {
+        size: u32,
+        name: &'a CStr,
+    },
+    Listxattr {
+        size: u32,
+    },
+    Removexattr {
+        name: &'a CStr,
+    },
+    Access {
+        mask: u32,
+    },
     Fallocate(&'a abi::FallocateIn),
     Lseek(&'a abi::LseekIn),
     CopyFileRange(&'a abi::CopyFileRangeIn),
     CopyFileRange64(&'a abi::CopyFileRangeIn),
-    Ioctl { args: &'a abi::IoctlIn, input: &'a [u8] },
+    Ioctl {
+        args: &'a abi::IoctlIn,
+        input: &'a [u8],
+    },
     Syncfs,
     Interrupt(&'a abi::InterruptIn),
     Destroy,
-    Init { args: &'a abi::InitIn, flags2: u32 },
+    Init {
+        args: &'a abi::InitIn,
+        flags2: u32,
+    },
     /// A known opcode that nothing was negotiated for: remote locks, BMAP, POLL, DAX, CUSE.
     Unsupported(Opcode),
 }

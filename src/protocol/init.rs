@@ -91,8 +91,15 @@ pub fn negotiate(
     let minor = args.minor.min(abi::MINOR);
     let max_background = wanted.max_background;
     let max_readahead = args.max_readahead;
-    let negotiated =
-        Negotiated { minor, flags, offered, max_write, max_readahead, max_background, max_stack_depth };
+    let negotiated = Negotiated {
+        minor,
+        flags,
+        offered,
+        max_write,
+        max_readahead,
+        max_background,
+        max_stack_depth,
+    };
     let (low, high) = words(flags);
     let out = InitOut {
         major: abi::VERSION,

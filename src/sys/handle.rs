@@ -53,11 +53,8 @@ impl FileHandle {
     ///
     /// ESTALE if it is gone; EPERM without CAP_DAC_READ_SEARCH.
     pub fn open(&self, mount: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd, Errno> {
-        let mut raw = Raw {
-            handle_bytes: u32::from(self.len),
-            handle_type: self.kind,
-            f_handle: self.bytes,
-        };
+        let mut raw =
+            Raw { handle_bytes: u32::from(self.len), handle_type: self.kind, f_handle: self.bytes };
         // SAFETY: `raw` is a file_handle of `handle_bytes` valid bytes that outlives the call.
         let fd = unsafe {
             libc::open_by_handle_at(

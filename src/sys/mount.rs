@@ -49,18 +49,22 @@ pub fn open_source(source: &Path, options: &MountOptions) -> io::Result<SourceRo
     if options.noatime {
         set |= libc::MOUNT_ATTR_NOATIME;
     }
-    set_attributes(private.as_fd(), set, if options.noatime { libc::MOUNT_ATTR__ATIME } else { 0 })?;
+    set_attributes(
+        private.as_fd(),
+        set,
+        if options.noatime { libc::MOUNT_ATTR__ATIME } else { 0 },
+    )?;
     let root = openat(&private, c".", flags, Mode::empty())?;
     Ok(SourceRoot { root, private: true })
 }
 
 fn clone_mount(directory: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     const OPEN_TREE_CLONE: libc::c_uint = 1;
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned() | libc::AT_EMPTY_PATH.cast_unsigned();
+    let flags =
+        OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned() | libc::AT_EMPTY_PATH.cast_unsigned();
     // SAFETY: open_tree takes a descriptor, an empty C string that outlives the call, and flags.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), c"".as_ptr(), flags)
-    };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), c"".as_ptr(), flags) };
     owned(Errno::result(fd)?)
 }
 
@@ -219,9 +223,9 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
                 .output()?;
             match output.status.success() {
                 true => Ok(()),
-                false => Err(io::Error::other(
-                    String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-                )),
+                false => {
+                    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+                }
             }
         }
         Err(errno) => Err(errno.into()),

@@ -92,9 +92,8 @@ pub(crate) fn getxattr(fd: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> Res
 pub(crate) fn listxattr(fd: BorrowedFd<'_>, list: &mut [u8]) -> Result<usize, Errno> {
     let path = ProcPath::new(fd);
     // SAFETY: a C string that outlives the call; at most `len` bytes go to the borrowed buffer.
-    let count = unsafe {
-        libc::listxattr(path.as_c_str().as_ptr(), list.as_mut_ptr().cast(), list.len())
-    };
+    let count =
+        unsafe { libc::listxattr(path.as_c_str().as_ptr(), list.as_mut_ptr().cast(), list.len()) };
     size(count)
 }
 
@@ -131,9 +130,8 @@ pub(crate) fn removexattr(fd: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> 
 pub(crate) fn ioctl(fd: BorrowedFd<'_>, cmd: u32, argument: &mut [u8; 64]) -> Result<i32, Errno> {
     // SAFETY: the callers' list of commands has arguments of at most 28 bytes, in or out, and
     // `argument` has 64 that are exclusively borrowed for the call.
-    let result = unsafe {
-        libc::ioctl(fd.as_raw_fd(), libc::c_ulong::from(cmd), argument.as_mut_ptr())
-    };
+    let result =
+        unsafe { libc::ioctl(fd.as_raw_fd(), libc::c_ulong::from(cmd), argument.as_mut_ptr()) };
     Errno::result(result)
 }
 

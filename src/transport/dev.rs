@@ -99,10 +99,7 @@ pub fn read_range(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, 
 }
 
 /// The channels of a connection: one per worker, or one for all where cloning is refused.
-pub fn channels(
-    session: &Arc<OwnedFd>,
-    workers: usize,
-) -> (Vec<Channel>, Option<io::Error>) {
+pub fn channels(session: &Arc<OwnedFd>, workers: usize) -> (Vec<Channel>, Option<io::Error>) {
     let first = Channel::new(session.clone());
     let mut channels = vec![first.clone()];
     while channels.len() < workers {
