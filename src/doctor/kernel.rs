@@ -58,26 +58,21 @@ impl Facts {
         checks
     }
 
-    /// Whether the kernel's side allows a mount: an ordinary user's goes through fusermount3, which
-    /// opens the device itself, and says nothing about user namespaces.
+    /// Whether the kernel's side allows a mount. A user who mounts through fusermount3 opens the
+    /// device all the same; that the throw-away mount failed says nothing about that way.
     pub(super) fn can_mount(&self) -> bool {
-        match self.device {
-            Ok(()) => self.probe.is_ok() || !self.is_root,
-            Err(kind) => kind == std::io::ErrorKind::PermissionDenied && !self.is_root,
-        }
+        self.device.is_ok() && (self.probe.is_ok() || !self.is_root)
     }
 
     fn device(&self) -> Check {
         let ask = ASK.ask("/dev/fuse", "every request comes through this device");
         match self.device {
             Ok(()) => ask.ok("opens"),
-            Err(std::io::ErrorKind::NotFound) => ask.missing(
-                "does not exist",
-                "modprobe fuse    (container: add --device /dev/fuse)",
-            ),
-            Err(std::io::ErrorKind::PermissionDenied) if !self.is_root => ask.degraded(
-                "this user may not open it; fusermount3 can, but only for one shared channel",
-                Some("chmod 666 /dev/fuse    (as root)"),
+            Err(std::io::ErrorKind::NotFound) => ask
+                .missing("does not exist", "modprobe fuse    (container: add --device /dev/fuse)"),
+            Err(std::io::ErrorKind::PermissionDenied) if !self.is_root => ask.missing(
+                "this user may not open it, and fusermount3 opens it with this user's rights",
+                "chmod 666 /dev/fuse    (as root)",
             ),
             Err(kind) => ask.missing(
                 format!("can not be opened: {kind}"),
@@ -303,7 +298,7 @@ mod tests {
             f.device = Err(ErrorKind::PermissionDenied);
             f.is_root = false;
         };
-        case("/dev/fuse", denied, Degraded, "chmod 666");
+        case("/dev/fuse", denied, Missing, "chmod 666");
         case("protocol", |f| f.probe = Err("why".into()), Unknown, "");
         case("passthrough", |f| probed(f).offered.clear(), Missing, "");
         case("passthrough", |f| probed(f).backing = refused(), Missing, "as root");
@@ -333,7 +328,7 @@ mod tests {
         assert!(!possible(true, Err(ErrorKind::PermissionDenied), false), "device cgroup");
         assert!(!possible(true, Err(ErrorKind::NotFound), false));
         assert!(possible(false, Ok(()), false), "no user namespaces, but fusermount3");
-        assert!(possible(false, Err(ErrorKind::PermissionDenied), false));
+        assert!(!possible(false, Err(ErrorKind::PermissionDenied), false));
         assert!(!possible(false, Err(ErrorKind::NotFound), false));
     }
 

@@ -82,7 +82,6 @@ pub(super) fn run(source: Option<&Path>) -> Result<Probe, String> {
         .arg0("fusewire")
         .args(["doctor", "--probe-kernel"])
         .args(source.map(|source| [Path::new("--"), source]).into_iter().flatten())
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -123,8 +122,9 @@ pub(super) fn run(source: Option<&Path>) -> Result<Probe, String> {
 pub(super) fn in_this_process(source: Option<&Path>) -> Result<Probe, String> {
     // While /proc and the outer user can still be seen.
     let source = source.map(backing_candidate);
-    let device = fuse_dev::open().map_err(|error| format!("open /dev/fuse: {error}"))?;
     let in_user_namespace = enter_namespaces()?;
+    // After that: the kernel takes a device only in the user namespace that it was opened in.
+    let device = fuse_dev::open().map_err(|error| format!("open /dev/fuse: {error}"))?;
     attach(&device)?;
     let (header, init, extension) = receive_init(&device)?;
     let flags = u64::from(init.flags) | u64::from(extension.flags2) << 32;
