@@ -21,6 +21,11 @@ macro_rules! behaviours {
 }
 
 mod attr;
+mod data;
+mod names;
+mod open;
+mod rename;
+mod times;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,7 +33,14 @@ use std::sync::Arc;
 use harness::{Behaviour, Needs, Setting, World};
 use libtest_mimic::{Arguments, Trial};
 
-const FAMILIES: &[(&str, &[Behaviour])] = &[("attr", attr::ALL)];
+const FAMILIES: &[(&str, &[Behaviour])] = &[
+    ("attr", attr::ALL),
+    ("times", times::ALL),
+    ("open", open::ALL),
+    ("data", data::ALL),
+    ("names", names::ALL),
+    ("rename", rename::ALL),
+];
 
 const SETTINGS: [Setting; 4] = [
     Setting { name: "passthrough", data: "passthrough", options: "" },

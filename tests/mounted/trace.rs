@@ -147,15 +147,39 @@ impl Trace {
     }
 
     /// All that statx knows of `name`.
-    pub(crate) fn statx(&mut self, name: &str) -> libc::statx {
+    pub(crate) fn statx(&self, name: &str) -> libc::statx {
         let flags = libc::AT_SYMLINK_NOFOLLOW;
         let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
         raw::statx(&self.path(name), flags, mask)
             .unwrap_or_else(|errno| panic!("statx {name}: {errno}"))
     }
 
+    /// Demands that statx says the same of `name` here and behind the mount: inode number, mode,
+    /// owner, links, size, blocks, device and all four timestamps.
+    pub(crate) fn same_behind(&mut self, name: &str) {
+        let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+        let here = self.statx(name);
+        let behind = raw::statx(&self.path_behind(name), libc::AT_SYMLINK_NOFOLLOW, mask)
+            .unwrap_or_else(|errno| panic!("statx {name} behind the mount: {errno}"));
+        let show = |found: &libc::statx| {
+            let (mode, uid, gid) = (found.stx_mode, found.stx_uid, found.stx_gid);
+            let (size, blocks, links) = (found.stx_size, found.stx_blocks, found.stx_nlink);
+            let device = (found.stx_rdev_major, found.stx_rdev_minor);
+            let times = Times::of(found);
+            format!(
+                "inode {} mode {mode:o} {uid}:{gid} n{links} s{size} b{blocks} {device:?} {times:?}",
+                found.stx_ino
+            )
+        };
+        let (here, behind) = (show(&here), show(&behind));
+        self.note(&format!("{name} is the same behind"), here == behind);
+        if here != behind {
+            self.failures.push(format!("{name} here:   {here}\n  {name} behind: {behind}"));
+        }
+    }
+
     /// The timestamps of `name`.
-    pub(crate) fn times(&mut self, name: &str) -> Times {
+    pub(crate) fn times(&self, name: &str) -> Times {
         Times::of(&self.statx(name))
     }
 
