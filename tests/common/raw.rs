@@ -210,9 +210,10 @@ pub(crate) fn set_flags(fd: impl AsFd, flags: libc::c_long) -> Result<(), Errno>
     Errno::result(result).map(drop)
 }
 
-/// An ioctl whose argument is a zeroed buffer of 4096 bytes: enough to see whether it is known.
-pub(crate) fn ioctl_buffer(fd: impl AsFd, request: u64) -> Result<i32, Errno> {
+/// An ioctl whose argument is 4096 bytes that start with `head`: enough to see whether it is known.
+pub(crate) fn ioctl_buffer(fd: impl AsFd, request: u64, head: &[u8]) -> Result<i32, Errno> {
     let mut buffer = [0u8; 4096];
+    buffer[..head.len()].copy_from_slice(head);
     // SAFETY: callers pass only requests whose argument fits into 4096 bytes.
     let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), request, buffer.as_mut_ptr()) };
     Errno::result(result)

@@ -20,12 +20,16 @@ macro_rules! behaviours {
     };
 }
 
+mod alloc;
 mod attr;
 mod data;
+mod dir;
+mod mmap;
 mod names;
 mod open;
 mod rename;
 mod times;
+mod xattr;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,8 +42,12 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
     ("times", times::ALL),
     ("open", open::ALL),
     ("data", data::ALL),
+    ("mmap", mmap::ALL),
+    ("dir", dir::ALL),
     ("names", names::ALL),
     ("rename", rename::ALL),
+    ("xattr", xattr::ALL),
+    ("alloc", alloc::ALL),
 ];
 
 const SETTINGS: [Setting; 4] = [

@@ -10,6 +10,8 @@ use super::{Args, Outcome, Shell, done};
 use crate::common::raw;
 
 const FIEMAP: u64 = 0xc020_660b;
+/// A `struct fiemap` from 0 for 4096 bytes, with room for no extent: it only counts them.
+const WHOLE_FILE: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0];
 
 pub(super) fn call(shell: &mut Shell, args: &Args) -> Option<Outcome> {
     let fd = |at| shell.fd(args.text(at));
@@ -60,8 +62,8 @@ pub(super) fn call(shell: &mut Shell, args: &Args) -> Option<Outcome> {
             let source = std::os::fd::AsRawFd::as_raw_fd(fd(2));
             done(raw::ioctl_value(fd(1), libc::FICLONE, source))
         }
-        "fiemap" => done(raw::ioctl_buffer(fd(1), FIEMAP)),
-        "unknown_ioctl" => done(raw::ioctl_buffer(fd(1), 0x8008_6677)),
+        "fiemap" => done(raw::ioctl_buffer(fd(1), FIEMAP, &WHOLE_FILE)),
+        "unknown_ioctl" => done(raw::ioctl_buffer(fd(1), 0x8008_6677, &[])),
         "setfl" => done(fcntl::fcntl(
             fd(1),
             FcntlArg::F_SETFL(OFlag::from_bits_retain(flags(args.text(2)))),
