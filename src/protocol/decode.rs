@@ -384,3 +384,6 @@ fn setxattr(payload: &[u8], dialect: Dialect) -> Parsed<Operation<'_>> {
     let (name, value) = string(rest)?;
     Ok(Operation::Setxattr { flags, setxattr_flags, name, value: exactly(size, value)? })
 }
+
+#[cfg(test)]
+mod tests;
