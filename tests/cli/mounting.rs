@@ -210,9 +210,10 @@ fn data_modes_are_what_was_asked_for() {
 fn requests(options: &str, opcode: &str, file: &str) -> u64 {
     let place = Place::new();
     place.mount(&["-o", options]).succeeded();
-    let file = place.mountpoint.join(file);
     // stat(2): for the birth time that statx(2) would ask for there is another opcode.
-    let look = || drop(nix::sys::stat::stat(&file));
+    let exists = file != "missing";
+    let path = place.mountpoint.join(file);
+    let look = || assert_eq!(nix::sys::stat::stat(&path).is_ok(), exists);
     look();
     let count = || place.settled().requests.get(opcode).map_or(0, |opcode| opcode.count);
     let before = count();
