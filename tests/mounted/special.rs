@@ -23,6 +23,7 @@ behaviours! {
         immutable_files,
         immutable_directories,
         append_only_files,
+        append_only_files_after_fcntl,
         append_only_directories,
         unknown_ioctls,
         running_a_script,
@@ -255,12 +256,27 @@ fn append_only_files(t: &mut Trace) {
     t.err("unlink f", "EPERM");
     t.err("rename f g", "EPERM");
     t.err("link f g", "EPERM");
-    t.err("setfl a r", "EPERM");
     t.run("fallocate a punch,keep 0 4").ok();
     t.run("fallocate a default 0 100").ok();
     t.ok("get f");
     t.ok("setflags x -");
     t.ok("truncate f 3");
+}
+
+fn append_only_files_after_fcntl(t: &mut Trace) {
+    t.ok("put f hello");
+    t.ok("open x f r");
+    t.ok("setflags x append");
+    t.ok("open a f rw,append");
+    t.known("setfl-append-only", "setfl a r");
+    // Whether or not the flag could be cleared, what is there must stay.
+    t.run_quietly("pwrite a 0 XXXXX").ok();
+    t.run_quietly("seek a 0 set").ok();
+    t.run_quietly("write a YYYYY").ok();
+    t.ok("open r f r");
+    t.is("pread r 0 5", "hello");
+    t.ok("setflags x -");
+    t.ok("truncate f 5");
 }
 
 fn append_only_directories(t: &mut Trace) {
