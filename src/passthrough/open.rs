@@ -106,7 +106,13 @@ impl Local {
             // Bytes that were written through a mapping reach the source by the last close.
             IoMode::Cached => (OpenFlags::empty(), None),
         };
-        let fh = self.handles.open_file(OpenFile { file: shared(fd), inode, flags, mode });
+        let direct_alignment = match flags.contains(OFlag::O_DIRECT) && mode == IoMode::Cached {
+            true => objfd::direct_alignment(fd.as_fd()),
+            false => 1,
+        };
+        let file = shared(fd);
+        let open = OpenFile { file, inode, flags, mode, direct_alignment };
+        let fh = self.handles.open_file(open);
         Opened { fh, flags: open_flags, backing }
     }
 

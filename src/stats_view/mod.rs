@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
-pub use render::{line, line_header, page};
+pub use render::{line, line_header, page, refusals};
 
 use crate::control::client::{self, ClientError, Target};
 use crate::metrics::snapshot::Snapshot;
@@ -84,7 +84,8 @@ fn once(target: &Target, as_json: bool) -> Result<(), StatsError> {
     if as_json {
         print(&json(target, &document, true)?)
     } else {
-        print(&page(&target.parse(&document)?, None))
+        let snapshot = target.parse(&document)?;
+        print(&(page(&snapshot, None) + &refusals(&snapshot)))
     }
 }
 
