@@ -11,11 +11,6 @@ fn main() -> ExitCode {
     match command {
         Command::Mount(mount) => exit(daemon::run(*mount)),
         Command::Umount(options) => exit(umount::run(&options)),
-        Command::Doctor(options) => match doctor::run(&options) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => exit(Err(error)),
-        },
         Command::Stats(options) => exit(stats_view::run(&options)),
         Command::Doctor(options) => match doctor::run(&options) {
             Ok(false) => ExitCode::FAILURE,
