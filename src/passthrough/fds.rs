@@ -70,3 +70,6 @@ fn evict(clock: &mut VecDeque<Weak<Inode>>, count: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

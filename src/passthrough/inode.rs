@@ -300,4 +300,4 @@ fn id_shard(nodeid: NodeId) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
