@@ -65,6 +65,33 @@ struct Registrar {
     warned: AtomicBool,
 }
 
+impl OpenState {
+    /// One more open: as those that there are, else as `preferred`. `register` is asked for a
+    /// backing file if one is needed for the first time.
+    fn open(&mut self, preferred: Preferred, register: impl FnOnce() -> Option<Backing>) -> IoMode {
+        let decided_otherwise = preferred == Preferred::Cached && self.passthrough == 0;
+        if self.cached == 0 && !decided_otherwise {
+            if self.backing.is_none() {
+                self.backing = register();
+            }
+            if let Some(backing) = &self.backing {
+                self.passthrough += 1;
+                return IoMode::Passthrough(backing.id);
+            }
+        }
+        self.cached += 1;
+        IoMode::Cached
+    }
+
+    /// An open that was made with `mode` is over.
+    fn release(&mut self, mode: IoMode) {
+        match mode {
+            IoMode::Passthrough(_) => self.passthrough -= 1,
+            IoMode::Cached => self.cached -= 1,
+        }
+    }
+}
+
 impl Drop for Backing {
     fn drop(&mut self) {
         self.registrar.registered.fetch_sub(1, Relaxed);
@@ -128,36 +155,19 @@ impl DataPath {
     /// if it is open already, else as `preferred` if that is to be had.
     pub(super) fn open(&self, inode: &Inode, file: BorrowedFd<'_>, preferred: Preferred) -> IoMode {
         let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
-        let decided_otherwise = preferred == Preferred::Cached && state.passthrough == 0;
-        if state.cached == 0 && !decided_otherwise {
-            if let Some(id) = self.backing(&mut state, file) {
-                state.passthrough += 1;
-                return IoMode::Passthrough(id);
-            }
-        }
-        state.cached += 1;
-        IoMode::Cached
+        state.open(preferred, || self.register(file))
     }
 
     /// An open that was made with `mode` is over.
     pub(super) fn release(inode: &Inode, mode: IoMode) {
         let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
-        match mode {
-            IoMode::Passthrough(_) => state.passthrough -= 1,
-            IoMode::Cached => state.cached -= 1,
-        }
+        state.release(mode);
     }
 
-    fn backing(&self, state: &mut OpenState, file: BorrowedFd<'_>) -> Option<BackingId> {
-        if let Some(backing) = &state.backing {
-            return Some(backing.id);
-        }
+    fn register(&self, file: BorrowedFd<'_>) -> Option<Backing> {
         let registrar = self.registrar.as_ref()?;
         match registrar.register(file) {
-            Ok(id) => {
-                state.backing = Some(Backing { id, registrar: registrar.clone() });
-                Some(id)
-            }
+            Ok(id) => Some(Backing { id, registrar: registrar.clone() }),
             Err(errno) => {
                 if !registrar.warned.swap(true, Relaxed) {
                     warn!(%errno, "a file can not be passed through and is copied (said once)");
@@ -196,3 +206,6 @@ fn probe(kernel: &Kernel) -> Result<(), Errno> {
     let id = kernel.backing_open(file.as_fd())?;
     kernel.backing_close(id)
 }
+
+#[cfg(test)]
+mod tests;
