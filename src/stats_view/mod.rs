@@ -1,6 +1,6 @@
 //! `fusewire stats`: shows the document of a live mount, once or again and again.
 //!
-//! It owns when to ask and how to stop; [`render`] owns what it looks like. Everything it knows
+//! It owns when to ask and how to stop; `render` owns what it looks like. Everything it knows
 //! comes through the control socket; the mount is never touched, so a hung one can be looked at.
 
 mod render;

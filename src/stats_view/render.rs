@@ -31,7 +31,7 @@ pub fn refusals(now: &Snapshot) -> String {
     out
 }
 
-/// The columns of [`line`].
+/// The columns of [`line()`].
 pub fn line_header() -> String {
     line_of([
         "up_s",

@@ -126,6 +126,19 @@ fn a_killed_daemon_is_told_and_cleared_away() {
 }
 
 #[test]
+fn a_hung_daemon_hangs_nobody_else() {
+    let place = Place::new();
+    let mut daemon = place.mount_in_foreground(&[]);
+    daemon.signal(Signal::SIGSTOP);
+    fusewire(["stats", place.at()]).failed(1, &[place.at(), "no answer within 2 s"]);
+    let pid = format!("pid {}", daemon.child.id());
+    place.umount(&[]).failed(1, &["is unmounted", &pid, "still runs after 10 s"]);
+    assert_eq!(place.mounted(), None);
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(daemon.ended_with(), Some(0), "{}", daemon.log());
+}
+
+#[test]
 fn over_a_dead_mount_the_remedy_is_said() {
     let place = Place::new();
     let mut daemon = place.mount_in_foreground(&[]);
