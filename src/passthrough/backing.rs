@@ -251,3 +251,6 @@ impl Inode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

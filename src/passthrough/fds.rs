@@ -57,7 +57,7 @@ impl FdCache {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         clock.retain(|inode| {
             let Some(inode) = inode.upgrade() else { return false };
-            let keep = inode.take_used() || inode.is_pinned();
+            let keep = inode.take_used();
             if !keep {
                 inode.close_cached();
             }
@@ -67,7 +67,8 @@ impl FdCache {
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.iter().filter(|inode| inode.strong_count() > 0).count() as u64
     }
 }
 
@@ -92,3 +93,6 @@ fn evict(clock: &mut VecDeque<Weak<Inode>>, count: usize) -> usize {
     }
     closed
 }
+
+#[cfg(test)]
+mod tests;

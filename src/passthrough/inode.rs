@@ -286,11 +286,6 @@ impl Inode {
         }
         cached
     }
-
-    /// Whether an open file, or the lack of another way to it, keeps its descriptor open.
-    pub(super) fn is_pinned(&self) -> bool {
-        matches!(*self.slot(), Slot::Pinned(_))
-    }
 }
 
 fn identify(fd: &OwnedFd, stat: &FileStat, by_handle: bool) -> Result<Key> {
@@ -315,4 +310,4 @@ fn id_shard(nodeid: NodeId) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -469,6 +469,10 @@ impl Filesystem for Local {
     fn syncfs(&self, _: &Caller, nodeid: NodeId) -> Result<()> {
         self.do_syncfs(nodeid)
     }
+
+    fn tick(&self) -> bool {
+        self.inodes.age()
+    }
 }
 
 /// Opens `name` in the directory `parent` without following a link: the object itself.
