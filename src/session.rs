@@ -61,10 +61,8 @@ pub type Device = (u32, u32);
 /// Why a file system could not be mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// /dev/fuse is not there.
-    #[error(
-        "open /dev/fuse: {0}; load the module with `modprobe fuse`, or pass the device into the container"
-    )]
+    /// /dev/fuse can not be opened.
+    #[error("open /dev/fuse: {0}; {remedy}", remedy = device_remedy(.0))]
     Device(io::Error),
     /// The mount was refused.
     #[error("mount on {path}: {source}{hint}", path = .mountpoint.display())]
@@ -93,6 +91,15 @@ pub enum MountError {
         /// Why not.
         source: io::Error,
     },
+}
+
+fn device_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "let users in with `chmod 666 /dev/fuse`, as udev does, or mount as root"
+        }
+        _ => "load the module with `modprobe fuse`, or pass the device into the container",
+    }
 }
 
 fn system(action: &'static str) -> impl FnOnce(io::Error) -> MountError {
