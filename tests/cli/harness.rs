@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use fusewire::metrics::snapshot::Snapshot;
 use fusewire::mountinfo::{Mount, MountTable, find_top};
 use nix::mount::{MntFlags, umount2};
+use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
@@ -106,11 +107,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The source holds `file` with the text `hello`.
+    /// The source holds `file` with the text `hello`. From here on this thread and its processes have
+    /// a network namespace of their own, and with it their own abstract sockets: device numbers are
+    /// used again at once, and daemons of other tests may be slow to end, some of them on purpose.
     #[track_caller]
     pub(crate) fn new() -> Self {
         assert!(Uid::effective().is_root(), "these tests mount: run them as root");
         assert!(Path::new("/dev/fuse").exists(), "these tests need /dev/fuse: modprobe fuse");
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("root may");
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().canonicalize().expect("it exists");
         // Ordinary users come here, too.
