@@ -51,16 +51,9 @@ const ALL: &[Known] = &[
         only: None,
     },
     Known {
-        id: "direct-unaligned",
-        rule: "fuse_direct_IO() takes any alignment, and copying does not go by the disk's sectors",
-        native: "EINVAL",
-        mounted: "ok",
-        only: Some("copy"),
-    },
-    Known {
         id: "setuid-under-roots-writes",
-        rule: "passthrough writes are done as who registered the backing file, whoever writes; \
-               without CAP_FSETID there, or no user's write would clear setuid",
+        rule: "fuse_passthrough_write_iter() writes as who registered the backing file, whoever \
+               calls; that is without CAP_FSETID, or no user's write would clear setuid",
         native: "reg 6755",
         mounted: "reg 755",
         only: Some("passthrough"),

@@ -1,6 +1,6 @@
 //! Other users: whose is what they make, and what they may not do.
 
-use crate::common::actor::{ALICE, BOB, CAROL, Who};
+use crate::common::actor::{ALICE, BOB, CAROL, SECOND, Who};
 use crate::harness::Needs;
 use crate::trace::Trace;
 
@@ -663,7 +663,7 @@ fn quota_and_ownership_of_grown_files(t: &mut Trace) {
 }
 
 fn executing_as_a_user(t: &mut Trace) {
-    t.ok("install script echo $0 | tail -c 8; echo $1");
+    t.user(SECOND).ok("install script echo $0 | tail -c 8; echo $1");
     t.user(ALICE).is("exec ./script argument", "/script%0aargument%0a exit status: 0");
     t.ok("chmod script 700");
     t.user(ALICE).err("exec ./script", "EACCES");
@@ -674,9 +674,7 @@ fn executing_as_a_user(t: &mut Trace) {
 }
 
 fn setuid_programs_change_the_user(t: &mut Trace) {
-    let program = std::fs::read("/usr/bin/id").expect("coreutils is there");
-    std::fs::write(t.path("id"), program).expect("write the program");
-    t.ok("chmod id 755");
+    t.user(SECOND).ok("copyin id /usr/bin/id");
     let answers = |t: &mut Trace, who: Who, expected: &str| {
         t.user(who).is("exec ./id -u", &format!("{expected}%0a exit status: 0"));
     };

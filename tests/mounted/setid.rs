@@ -29,6 +29,7 @@ behaviours! {
         changing_a_file_of_ones_group,
         writing_by_the_owner,
         writing_by_root,
+        writing_by_root_to_what_became_setuid_while_open,
         changing_by_root_keeps_them,
         reading_keeps_them,
         changing_a_file_of_roots_group,
@@ -207,9 +208,20 @@ fn writing_by_root(t: &mut Trace) {
         t.ok("chmod f 6755");
         t.ok("open f f rw");
         t.ok(line);
-        t.known("setuid-under-roots-writes", "stat f");
+        t.is("stat f", "reg 6755*");
+        t.behind().is("stat f", "reg 6755*");
         t.ok("unlink f");
     }
+}
+
+fn writing_by_root_to_what_became_setuid_while_open(t: &mut Trace) {
+    t.ok("open f f rw,creat 644");
+    t.ok("write f hello");
+    t.ok("chown f 1001 2000");
+    t.ok("chmod f 6755");
+    t.ok("pwrite f 0 J");
+    t.known("setuid-under-roots-writes", "stat f");
+    t.ok("chmod f 644");
 }
 
 fn changing_by_root_keeps_them(t: &mut Trace) {
