@@ -158,7 +158,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if !self.connection.is_empty() {
+        if connection_of(&self.mountpoint).is_some() {
             let _ = umount2(&self.mountpoint, MntFlags::MNT_DETACH);
         } else {
             let _ = self.signal(Signal::SIGTERM);
