@@ -294,6 +294,11 @@ fn attach(options: &Options) -> Result<OwnedFd, MountError> {
             "; run as root, or install fusermount3 (apt-get install fuse3) to mount as an ordinary user, \
              which works without kernel passthrough",
         ),
+        _ if error.to_string().contains("not permitted") => failed(
+            error,
+            "; this process lacks CAP_SYS_ADMIN and fusermount3 gained no rights either: run as root, \
+             in a container with --cap-add SYS_ADMIN; `fusewire doctor` says what still works here",
+        ),
         _ => failed(error, ""),
     })
 }
@@ -351,10 +356,10 @@ fn start<F: Filesystem + ?Sized>(
 ) -> io::Result<JoinHandle<()>> {
     let index = worker.index;
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        if let Some(cpu) = cpu {
-            if let Err(errno) = pin(cpu) {
-                warn!(%errno, worker = index, cpu, "could not pin");
-            }
+        if let Some(cpu) = cpu
+            && let Err(errno) = pin(cpu)
+        {
+            warn!(%errno, worker = index, cpu, "could not pin");
         }
         if let Err(error) = worker.run() {
             error!(%error, worker = index, "stopped serving");

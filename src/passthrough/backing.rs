@@ -129,11 +129,12 @@ impl DataPath {
     pub(super) fn open(&self, inode: &Inode, file: BorrowedFd<'_>, preferred: Preferred) -> IoMode {
         let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
         let decided_otherwise = preferred == Preferred::Cached && state.passthrough == 0;
-        if state.cached == 0 && !decided_otherwise {
-            if let Some(id) = self.backing(&mut state, file) {
-                state.passthrough += 1;
-                return IoMode::Passthrough(id);
-            }
+        if state.cached == 0
+            && !decided_otherwise
+            && let Some(id) = self.backing(&mut state, file)
+        {
+            state.passthrough += 1;
+            return IoMode::Passthrough(id);
         }
         state.cached += 1;
         IoMode::Cached

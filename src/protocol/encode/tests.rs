@@ -12,7 +12,7 @@ fn entry(name: &[u8]) -> DirEntry<'_> {
 
 /// `FUSE_DIRENT_SIZE`: 24 bytes and the name, rounded up to 8.
 fn dirent_size(name_len: usize) -> usize {
-    (24 + name_len + 7) / 8 * 8
+    (24 + name_len).div_ceil(8) * 8
 }
 
 fn size(bytes: usize) -> u32 {
