@@ -31,6 +31,7 @@ mod mmap;
 mod names;
 mod open;
 mod options;
+mod owner;
 mod perm;
 mod rename;
 mod setid;
@@ -60,6 +61,7 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
     ("special", special::ALL),
     ("mixing", mixing::ALL),
     ("behind", behind::ALL),
+    ("owner", owner::ALL),
     ("perm", perm::ALL),
     ("setid", setid::ALL),
     ("options", options::ALL),

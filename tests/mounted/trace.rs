@@ -82,6 +82,11 @@ impl Trace {
         self.by(Hand::Me).is(line, expected);
     }
 
+    /// Lets everyone make and remove things in the behaviour's directory.
+    pub(crate) fn open_to_all(&mut self) {
+        self.ok("chmod . 777");
+    }
+
     /// Acts on the backing directory, behind the mount.
     pub(crate) fn behind(&mut self) -> View<'_> {
         self.by(Hand::Behind)
