@@ -1,17 +1,16 @@
 //! The life of a mount: mount, INIT, workers, unmount, join.
 
+mod crew;
+mod handshake;
+mod mount;
+
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-use tracing::{debug, error, info, warn};
+use tracing::{info, warn};
 
 use crate::abi::{self, InitFlags};
 use crate::config::MountOptions;
@@ -19,15 +18,16 @@ use crate::fs::Filesystem;
 use crate::keeper::{self, Duties, Watch};
 use crate::metrics::Metrics;
 use crate::metrics::snapshot;
-use crate::mountinfo;
-use crate::protocol::decode::{Dialect, Frame, Operation, decode};
-use crate::protocol::init::{self, InitError, Negotiated, refusal};
-use crate::sys::caller;
+use crate::protocol::decode::Dialect;
+use crate::protocol::init::{InitError, Negotiated, refusal};
 use crate::sys::fuse_dev::Kernel;
-use crate::sys::mount::{self, FuseMount};
-use crate::transport::buffers::Buffers;
-use crate::transport::dev::{self, Channel, Received};
-use crate::worker::Worker;
+use crate::transport::dev;
+
+use crew::{Crew, Threads, allowed_cpus, relieve, start};
+use handshake::{attach, handshake};
+use mount::Mount;
+
+pub use mount::Unmounter;
 
 /// Where and how to mount.
 #[derive(Debug, Clone)]
@@ -114,54 +114,6 @@ pub struct Session {
     mount: Mount,
     threads: Threads,
     info: Arc<Info>,
-}
-
-/// The threads of a session.
-#[derive(Debug)]
-struct Threads {
-    workers: Vec<JoinHandle<()>>,
-    keeper: Option<JoinHandle<()>>,
-    watch: Arc<Watch>,
-}
-
-impl Threads {
-    /// Waits until the connection is over.
-    fn join(&mut self) {
-        for worker in self.workers.drain(..) {
-            if worker.join().is_err() {
-                error!("a worker panicked outside of a request");
-            }
-        }
-        self.watch.stop();
-        if let Some(keeper) = self.keeper.take()
-            && keeper.join().is_err()
-        {
-            error!("the keeper panicked");
-        }
-    }
-}
-
-/// What all workers of a session have in common.
-#[derive(Debug)]
-struct Crew<F: ?Sized> {
-    metrics: Arc<Metrics>,
-    dialect: Dialect,
-    /// Bytes of the largest data.
-    payload: usize,
-    fs: Arc<F>,
-}
-
-impl<F: Filesystem + ?Sized> Crew<F> {
-    fn worker(
-        &self,
-        index: usize,
-        channel: Channel,
-        watch: Option<Arc<Watch>>,
-    ) -> io::Result<Worker<F>> {
-        let buffers = Buffers::new(self.payload)?;
-        let (metrics, fs, dialect) = (self.metrics.clone(), self.fs.clone(), self.dialect);
-        Ok(Worker { index, channel, buffers, metrics, dialect, fs, watch })
-    }
 }
 
 /// What is known of a session from its start to its end.
@@ -265,209 +217,6 @@ impl Drop for Session {
             self.threads.join();
         }
     }
-}
-
-/// Takes a session's mount away.
-#[derive(Debug, Clone)]
-pub struct Unmounter {
-    mountpoint: PathBuf,
-    device: Device,
-}
-
-impl Unmounter {
-    /// Unmounts; EBUSY while it is in use, unless `lazy`. Nothing is touched if another file
-    /// system was mounted over it.
-    pub fn unmount(&self, lazy: bool) -> io::Result<()> {
-        match mountinfo::find_top(&self.mountpoint)?.1 {
-            None => Ok(()),
-            Some(top) if (top.major, top.minor) != self.device => Err(io::Error::other(format!(
-                "another file system ({}) is mounted over {}; unmount that first",
-                top.fs_type,
-                self.mountpoint.display()
-            ))),
-            Some(_) => mount::unmount(&self.mountpoint, lazy),
-        }
-    }
-}
-
-/// The mount itself, taken away on drop unless it is gone already.
-#[derive(Debug)]
-struct Mount {
-    mountpoint: PathBuf,
-    device: Device,
-    gone: bool,
-}
-
-impl Mount {
-    fn new(mountpoint: &Path) -> Result<Self, MountError> {
-        let found = mountinfo::find_top(mountpoint).map_err(system("read /proc/self/mountinfo"))?;
-        let device = found.1.map(|mount| (mount.major, mount.minor)).unwrap_or_default();
-        Ok(Mount { mountpoint: found.0, device, gone: false })
-    }
-
-    /// One round trip through the mount, so that "mounted" means "works".
-    fn probe(&self) -> io::Result<()> {
-        nix::sys::statfs::statfs(&self.mountpoint)?;
-        Ok(())
-    }
-
-    fn unmounter(&self) -> Unmounter {
-        Unmounter { mountpoint: self.mountpoint.clone(), device: self.device }
-    }
-
-    fn unmount_or_detach(&mut self) {
-        if !self.gone && self.unmounter().unmount(false).is_err() {
-            self.detach();
-        }
-        self.gone = true;
-    }
-
-    fn detach(&mut self) {
-        if !self.gone
-            && let Err(error) = self.unmounter().unmount(true)
-        {
-            warn!(%error, mountpoint = %self.mountpoint.display(), "could not unmount");
-        }
-        self.gone = true;
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        self.unmount_or_detach();
-    }
-}
-
-/// Mounts by mount(2), or through fusermount3 where that is not allowed.
-fn attach(options: &Options) -> Result<OwnedFd, MountError> {
-    let subtype = options.mount.subtype.as_deref().unwrap_or("fusewire");
-    let mountpoint = options.mountpoint.as_path();
-    let fuse = FuseMount { mountpoint, fsname: &options.fsname, subtype, options: &options.mount };
-    if let Err(error) = crate::sys::fuse_dev::open() {
-        return Err(MountError::Device(error));
-    }
-    let refused = match mount::direct(&fuse) {
-        Ok(device) => return Ok(device),
-        Err(error) => error,
-    };
-    let failed =
-        |source, hint| MountError::Mount { mountpoint: mountpoint.to_owned(), source, hint };
-    if refused.raw_os_error() != Some(Errno::EPERM as i32) {
-        return Err(failed(refused, ""));
-    }
-    debug!("mount(2) is not permitted, trying fusermount3");
-    mount::via_fusermount(&fuse).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => failed(
-            refused,
-            "; run as root, or install fusermount3 (apt-get install fuse3) to mount as an ordinary user, \
-             which works without kernel passthrough",
-        ),
-        _ if error.to_string().contains("not permitted") => failed(
-            error,
-            "; this process lacks CAP_SYS_ADMIN and fusermount3 gained no rights either: run as root, \
-             in a container with --cap-add SYS_ADMIN; `fusewire doctor` says what still works here",
-        ),
-        _ => failed(error, ""),
-    })
-}
-
-/// Reads INIT, settles it with what `fs` wants, and answers.
-fn handshake<F: Filesystem + ?Sized>(
-    device: &Arc<OwnedFd>,
-    fs: &F,
-) -> Result<Negotiated, MountError> {
-    let channel = Channel::new(device.clone());
-    let mut buffers = Buffers::new(abi::MIN_READ_BUFFER).map_err(system("map a buffer"))?;
-    let wanted = fs.wanted();
-    loop {
-        let size = match channel.receive(&mut buffers.request) {
-            Ok(Received::Request(size)) => size,
-            Ok(Received::Closed) => return Err(MountError::Handshake("it hung up")),
-            Err(errno) => return Err(system("read INIT")(errno.into())),
-        };
-        let frame = Frame::from_contiguous(&buffers.request[..size]);
-        let request = frame.and_then(|frame| decode(frame, Dialect::default()));
-        let Ok(request) = request else {
-            return Err(MountError::Handshake("its first request was malformed"));
-        };
-        let Operation::Init { args, flags2 } = request.operation else {
-            return Err(MountError::Handshake("another request came first"));
-        };
-        let unique = request.header.unique;
-        let answer = |out: &abi::InitOut| {
-            let bytes = zerocopy::IntoBytes::as_bytes(out);
-            channel.reply(unique, [bytes, &[]]).map_err(|errno| system("answer INIT")(errno.into()))
-        };
-        match init::negotiate(args, flags2, &wanted) {
-            Ok((negotiated, out)) => {
-                answer(&out)?;
-                debug!(?negotiated, "INIT");
-                return Ok(negotiated);
-            }
-            Err(InitError::Major(major)) if major > abi::VERSION => {
-                // The kernel takes our version from this and asks again.
-                let ours =
-                    abi::InitOut { major: abi::VERSION, minor: abi::MINOR, ..Default::default() };
-                answer(&ours)?;
-            }
-            Err(error) => {
-                let _ = channel.reply_error(unique, Errno::EPROTO);
-                return Err(error.into());
-            }
-        }
-    }
-}
-
-/// Starts a worker, and returns once it is ready to serve.
-fn start<F: Filesystem + ?Sized>(
-    worker: Worker<F>,
-    cpu: Option<usize>,
-) -> io::Result<JoinHandle<()>> {
-    let index = worker.index;
-    let (ready, wait) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        if let Some(cpu) = cpu
-            && let Err(errno) = pin(cpu)
-        {
-            warn!(%errno, worker = index, cpu, "could not pin");
-        }
-        let entered = caller::enter_worker();
-        let failed = entered.is_err();
-        // The session waits for this, or is gone and the mount with it.
-        let _ = ready.send(entered);
-        if failed {
-            return;
-        }
-        if let Err(error) = worker.run() {
-            error!(%error, worker = index, "stopped serving");
-        }
-    })?;
-    wait.recv().map_err(|_| io::Error::other("it died at once"))??;
-    Ok(thread)
-}
-
-/// Starts a worker that serves until there is nothing to do.
-fn relieve<F: Filesystem + ?Sized>(worker: Worker<F>, watch: Arc<Watch>) -> io::Result<()> {
-    debug!("every worker is stuck in an operation of the source: one more serves meanwhile");
-    let serve = move || {
-        if let Err(error) = caller::enter_worker().and_then(|()| worker.relieve()) {
-            error!(%error, "a relief worker stopped serving");
-        }
-        watch.relief_ended();
-    };
-    thread::Builder::new().name("relief".to_owned()).spawn(serve).map(drop)
-}
-
-fn pin(cpu: usize) -> Result<(), Errno> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &set)
-}
-
-/// CPUs that this process may run on.
-fn allowed_cpus() -> io::Result<Vec<usize>> {
-    let set = sched_getaffinity(Pid::from_raw(0))?;
-    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }
 
 /// `negotiated` as `stats` tells it.

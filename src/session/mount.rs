@@ -1,0 +1,81 @@
+//! The mount of a session, and how it goes away.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use super::{Device, MountError, system};
+use crate::mountinfo;
+use crate::sys::mount;
+
+/// Takes a session's mount away.
+#[derive(Debug, Clone)]
+pub struct Unmounter {
+    mountpoint: PathBuf,
+    device: Device,
+}
+
+impl Unmounter {
+    /// Unmounts; EBUSY while it is in use, unless `lazy`. Nothing is touched if another file
+    /// system was mounted over it.
+    pub fn unmount(&self, lazy: bool) -> io::Result<()> {
+        match mountinfo::find_top(&self.mountpoint)?.1 {
+            None => Ok(()),
+            Some(top) if (top.major, top.minor) != self.device => Err(io::Error::other(format!(
+                "another file system ({}) is mounted over {}; unmount that first",
+                top.fs_type,
+                self.mountpoint.display()
+            ))),
+            Some(_) => mount::unmount(&self.mountpoint, lazy),
+        }
+    }
+}
+
+/// The mount itself, taken away on drop unless it is gone already.
+#[derive(Debug)]
+pub(super) struct Mount {
+    mountpoint: PathBuf,
+    pub(super) device: Device,
+    gone: bool,
+}
+
+impl Mount {
+    pub(super) fn new(mountpoint: &Path) -> Result<Self, MountError> {
+        let found = mountinfo::find_top(mountpoint).map_err(system("read /proc/self/mountinfo"))?;
+        let device = found.1.map(|mount| (mount.major, mount.minor)).unwrap_or_default();
+        Ok(Mount { mountpoint: found.0, device, gone: false })
+    }
+
+    /// One round trip through the mount, so that "mounted" means "works".
+    pub(super) fn probe(&self) -> io::Result<()> {
+        nix::sys::statfs::statfs(&self.mountpoint)?;
+        Ok(())
+    }
+
+    pub(super) fn unmounter(&self) -> Unmounter {
+        Unmounter { mountpoint: self.mountpoint.clone(), device: self.device }
+    }
+
+    pub(super) fn unmount_or_detach(&mut self) {
+        if !self.gone && self.unmounter().unmount(false).is_err() {
+            self.detach();
+        }
+        self.gone = true;
+    }
+
+    pub(super) fn detach(&mut self) {
+        if !self.gone
+            && let Err(error) = self.unmounter().unmount(true)
+        {
+            warn!(%error, mountpoint = %self.mountpoint.display(), "could not unmount");
+        }
+        self.gone = true;
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.unmount_or_detach();
+    }
+}
