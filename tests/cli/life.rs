@@ -129,6 +129,10 @@ fn a_killed_daemon_is_told_and_cleared_away() {
 fn a_hung_daemon_hangs_nobody_else() {
     let place = Place::new();
     let mut daemon = place.mount_in_foreground(&[]);
+    // The socket opens a moment after the mount shows.
+    eventually("the daemon answers", || {
+        fusewire::control::client::find(&place.mountpoint).is_ok_and(|it| it.snapshot().is_ok())
+    });
     daemon.signal(Signal::SIGSTOP);
     fusewire(["stats", place.at()]).failed(1, &[place.at(), "no answer within 2 s"]);
     let pid = format!("pid {}", daemon.child.id());
