@@ -2,3 +2,5 @@
 
 pub mod config;
 pub mod metrics;
+pub mod report;
+pub mod study;

@@ -41,12 +41,12 @@ impl Image {
         )?;
         let device = LoopDevice::attach(file)?;
         let path = device.path();
-        mount(Some(path), point, Some("ext4"), MsFlags::empty(), None::<&str>).map_err(|errno| {
-            DemoError::Io {
+        mount(Some(path), point, Some("ext4"), MsFlags::empty(), None::<&str>).map_err(
+            |errno| DemoError::Io {
                 action: format!("mount ext4 from {} on {}", path.display(), point.display()),
                 source: errno.into(),
-            }
-        })?;
+            },
+        )?;
         Ok(Image { point: Some(point.to_owned()), device })
     }
 

@@ -9,8 +9,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::error::DemoError;
 
-/// The signals of this process, caught for as long as this value lives.
-#[derive(Debug)]
+/// The signals of this process, caught for as long as this value lives. `default()` catches none
+/// and is never set: for tests, which share one process.
+#[derive(Debug, Default)]
 pub(crate) struct Interrupt {
     /// The last signal's number, 0 for none.
     signal: Arc<AtomicUsize>,

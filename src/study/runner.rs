@@ -147,7 +147,7 @@ mod tests {
         let mut mock = Mock {
             calls: Vec::new(),
             fail: |_, _, calls| {
-                (calls == 7).then(|| StepError::Fatal(DemoError::Interrupted { signal: 15 }))
+                (calls == 7).then_some(StepError::Fatal(DemoError::Interrupted { signal: 15 }))
             },
         };
         let error = run(&cells, &steps, &mut mock, &mut Seen::default()).expect_err("fatal");
