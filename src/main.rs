@@ -1,3 +1,27 @@
-//! The `fusewire` command.
+//! The `fusewire` command: parses, runs, and turns errors into exit codes.
 
-fn main() {}
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use fusewire::cli::{self, Command};
+use fusewire::{daemon, stats_view, umount};
+
+fn main() -> ExitCode {
+    let command = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match command {
+        Command::Mount(mount) => exit(daemon::run(*mount)),
+        Command::Umount(options) => exit(umount::run(&options)),
+        Command::Stats(options) => exit(stats_view::run(&options)),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn exit<E: Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fusewire: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -61,7 +61,7 @@ impl Backing {
 
     /// Type of the file system that holds our temporary directory: under an image, its floor.
     pub(crate) fn scratch_fstype(&self) -> Result<String, DemoError> {
-        Ok(mounts::mount_of(self.scratch.path())?.map_or_else(String::new, |mount| mount.fstype))
+        Ok(mounts::mount_of(self.scratch.path())?.map_or_else(String::new, |mount| mount.fs_type))
     }
 
     /// Undoes everything now; the first error is kept, the rest is still undone.

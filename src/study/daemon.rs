@@ -76,7 +76,7 @@ impl Fusewire {
         loop {
             interrupt.check()?;
             let mount = mounts::mounted_at(&self.mountpoint)?;
-            if mount.is_some_and(|mount| mount.fstype.starts_with("fuse")) {
+            if mount.is_some_and(|mount| mount.is_fuse()) {
                 return Ok(());
             }
             self.check_alive()?;

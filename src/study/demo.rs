@@ -159,8 +159,9 @@ fn measure(
 
 fn describe(backing: &Backing) -> Result<environment::Backing, DemoError> {
     let mount = mounts::mount_of(backing.source())?;
-    let (fstype, mount_options) =
-        mount.map_or_else(Default::default, |mount| (mount.fstype, mount.options));
+    let (fstype, mount_options) = mount.map_or_else(Default::default, |mount| {
+        (mount.fs_type, format!("{};{}", mount.options, mount.super_options))
+    });
     let image_on = backing.is_image().then(|| backing.scratch_fstype()).transpose()?;
     Ok(environment::Backing {
         description: match &image_on {

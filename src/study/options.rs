@@ -7,7 +7,7 @@ use clap::Args;
 /// Compare a directory with itself seen through fusewire: fio and metadata, native against the
 /// mount, in interleaved rounds. Takes about two minutes and leaves nothing behind but its
 /// results.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub struct DemoOptions {
     /// Measure in a fresh subdirectory of DIR, removed at the end. Without DIR: on an ext4 image on
     /// a loop device, which needs root

@@ -62,7 +62,9 @@ pub(crate) fn check(options: &DemoOptions) -> Result<Checked, DemoError> {
             "/dev/fuse does not exist: modprobe fuse (in a container: --device /dev/fuse)",
         ));
     }
-    leftovers(&mounts::mounts()?, &|pid| Path::new("/proc").join(pid).exists())?;
+    leftovers(mounts::table()?.iter().map(|mount| mount.mount_point.as_path()), &|pid| {
+        Path::new("/proc").join(pid).exists()
+    })?;
     Ok(Checked { temporary, fio })
 }
 
@@ -109,9 +111,12 @@ fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), DemoError> {
 }
 
 /// A mount of a demo whose process is gone: it was killed in a way it could not clean up after.
-fn leftovers(mounts: &[mounts::Mount], lives: &dyn Fn(&str) -> bool) -> Result<(), DemoError> {
-    for mount in mounts {
-        let ours = mount.point.components().find_map(|component| {
+fn leftovers<'a>(
+    points: impl Iterator<Item = &'a Path>,
+    lives: &dyn Fn(&str) -> bool,
+) -> Result<(), DemoError> {
+    for point in points {
+        let ours = point.components().find_map(|component| {
             let name = component.as_os_str().to_str()?;
             name.strip_prefix('.').unwrap_or(name).strip_prefix(PREFIX)?.split('-').next()
         });
@@ -121,7 +126,7 @@ fn leftovers(mounts: &[mounts::Mount], lives: &dyn Fn(&str) -> bool) -> Result<(
             return Err(refuse(format!(
                 "an earlier demo (process {pid}) was killed and left {} mounted: \
                  umount -l {0} (and `losetup -D`, then remove its directory)",
-                mount.point.display()
+                point.display()
             )));
         }
     }
@@ -132,20 +137,12 @@ fn leftovers(mounts: &[mounts::Mount], lives: &dyn Fn(&str) -> bool) -> Result<(
 mod tests {
     use super::*;
 
-    fn mount(point: &str) -> mounts::Mount {
-        mounts::Mount {
-            point: point.into(),
-            fstype: "ext4".into(),
-            options: String::new(),
-            source: String::new(),
-        }
-    }
-
     #[test]
     fn mounts_of_dead_demos_are_refused_and_of_living_ones_are_not() {
-        let mounts = [mount("/"), mount("/tmp/fusewire-demo-4711-abc/ext4")];
-        assert!(leftovers(&mounts, &|_| true).is_ok());
-        let error = leftovers(&mounts, &|pid| pid != "4711").expect_err("left over").to_string();
+        let points = ["/", "/tmp/fusewire-demo-4711-abc/ext4"].map(Path::new);
+        assert!(leftovers(points.into_iter(), &|_| true).is_ok());
+        let error =
+            leftovers(points.into_iter(), &|pid| pid != "4711").expect_err("left over").to_string();
         assert!(error.contains("umount -l /tmp/fusewire-demo-4711-abc/ext4"), "{error}");
     }
 

@@ -48,13 +48,12 @@ impl Scratch {
     /// Removes it now.
     pub(crate) fn release(&mut self) -> Result<(), DemoError> {
         let Some(dir) = self.dir.take() else { return Ok(()) };
-        let beneath = mounts::mounts()
-            .map(|mounts| mounts.into_iter().find(|mount| mount.point.starts_with(&self.path)));
+        let beneath = mounts::table().map(|table| table.below(&self.path).next().cloned());
         match beneath {
             Ok(None) => dir.close().map_err(DemoError::io("remove", &self.path)),
             Ok(Some(mount)) => {
                 let _ = dir.keep();
-                Err(DemoError::still_mounted(mount.point, "it could not be unmounted"))
+                Err(DemoError::still_mounted(mount.mount_point, "it could not be unmounted"))
             }
             Err(error) => {
                 let _ = dir.keep();

@@ -1,0 +1,210 @@
+//! The command line as a table: what is typed, what comes out.
+
+use std::num::NonZeroUsize;
+
+use super::*;
+use crate::config::DataMode;
+
+fn parse_line(line: &str) -> Result<Command, clap::Error> {
+    parse(line.split_whitespace())
+}
+
+fn mount(line: &str) -> Mount {
+    match parse_line(line) {
+        Ok(Command::Mount(mount)) => *mount,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn usage_error(line: &str) -> String {
+    let error = parse_line(line).expect_err(line);
+    assert_eq!(error.exit_code(), 2, "{line}: {error}");
+    error.to_string()
+}
+
+#[test]
+fn clap_finds_no_fault_in_the_definition() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn without_a_command_it_is_mount() {
+    let want = mount("fusewire mount /src /mnt");
+    assert_eq!(want, Mount::new("/src", "/mnt"));
+    assert_eq!(mount("fusewire /src /mnt"), want);
+    assert_eq!(mount("/sbin/mount.fuse.fusewire /src /mnt -n -s -o unheard_of"), want);
+    assert_eq!(
+        mount("mount.fusewire stats /mnt").config.source,
+        std::path::absolute("stats").unwrap()
+    );
+    let want = mount("fusewire mount -o rw,allow_other /src /mnt");
+    assert_eq!(mount("fusewire /src /mnt -o rw,allow_other"), want);
+    assert_eq!(mount("fusewire -o rw,allow_other /src /mnt"), want);
+    assert_eq!(mount("fusewire -orw,allow_other -- /src /mnt"), want);
+}
+
+#[test]
+fn relative_paths_become_absolute() {
+    let here = std::env::current_dir().expect("there is one");
+    let mount = mount("fusewire ./src mnt/ --log-file=log");
+    assert_eq!(mount.config.source, here.join("src"));
+    assert_eq!(mount.config.mountpoint, here.join("mnt"));
+    assert_eq!(mount.log_file, Some(here.join("log")));
+}
+
+#[test]
+fn long_options_and_their_keys_do_the_same() {
+    for (long, keys) in [
+        ("--data copy", "data=copy"),
+        ("--workers 3", "workers=3"),
+        ("--pin", "pin"),
+        ("--no-pin", "no-pin"),
+        ("--entry-timeout 2.5", "entry_timeout=2.5"),
+        ("--attr-timeout 0.5", "attr-timeout=0.5"),
+        ("--negative-timeout 3600", "negative_timeout=3600"),
+        ("--fd-cache 100", "fd_cache=100"),
+        ("--log-file /log", "log_file=/log"),
+        ("--foreground", "foreground"),
+        ("--debug", "debug"),
+        ("--verbose", "verbose"),
+        ("-f -d -v -v", "foreground,debug,verbose,verbose"),
+    ] {
+        let a = mount(&format!("fusewire mount /s /m {long}"));
+        assert_eq!(a, mount(&format!("fusewire mount /s /m -o {keys}")), "{long}");
+        if long != "--no-pin" {
+            assert_ne!(a, Mount::new("/s", "/m"), "{long} must do something");
+        }
+    }
+}
+
+#[test]
+fn every_option_reaches_its_field() {
+    let got = mount(
+        "fusewire /s /m -o data=passthrough,workers=2,pin,entry_timeout=0,attr_timeout=0.25 \
+         -o negative_timeout=9,fd_cache=7,fsname=a\\,b,subtype=x,allow_other,ro,nosuid \
+         -o nodev,noexec,noatime -d",
+    );
+    let mut want = Mount::new("/s", "/m");
+    want.foreground = true;
+    want.log_level = Level::DEBUG;
+    let config = &mut want.config;
+    config.data = DataMode::Passthrough;
+    config.workers = NonZeroUsize::new(2);
+    config.pin = true;
+    config.entry_timeout = Duration::ZERO;
+    config.attr_timeout = Duration::from_millis(250);
+    config.negative_timeout = Duration::from_secs(9);
+    config.fd_cache = NonZeroUsize::new(7);
+    config.mount.fsname = Some("a,b".into());
+    config.mount.subtype = Some("x".into());
+    config.mount.allow_other = true;
+    config.mount.default_permissions = true;
+    config.mount.ro = true;
+    config.mount.nosuid = true;
+    config.mount.nodev = true;
+    config.mount.noexec = true;
+    config.mount.noatime = true;
+    assert_eq!(got, want);
+}
+
+#[test]
+fn the_last_duplicate_wins_however_it_is_spelled() {
+    for (line, want) in [
+        ("--data copy --data passthrough", DataMode::Passthrough),
+        ("--data copy -o data=passthrough", DataMode::Passthrough),
+        ("-o data=passthrough --data copy", DataMode::Copy),
+        ("-o data=copy -o ro,data=auto", DataMode::Auto),
+        ("--data copy -o data=auto --data passthrough", DataMode::Passthrough),
+    ] {
+        assert_eq!(mount(&format!("fusewire /s /m {line}")).config.data, want, "{line}");
+    }
+    assert!(!mount("fusewire /s /m --pin --no-pin").config.pin);
+    assert!(mount("fusewire /s /m --no-pin --pin").config.pin);
+    assert!(mount("fusewire /s /m -f -f").foreground);
+}
+
+#[test]
+fn log_levels_add_up() {
+    for (line, want) in [
+        ("", Level::INFO),
+        ("-v", Level::DEBUG),
+        ("-vv", Level::TRACE),
+        ("-vvvv", Level::TRACE),
+        ("-d", Level::DEBUG),
+        ("-d -v", Level::TRACE),
+    ] {
+        assert_eq!(mount(&format!("fusewire /s /m {line}")).log_level, want, "{line}");
+    }
+}
+
+#[test]
+fn mistakes_are_named_with_their_remedy() {
+    for (line, parts) in [
+        ("fusewire /s /m -o allow_otter", &["'allow_otter'", "did you mean 'allow_other'"][..]),
+        ("fusewire /s /m --wokers 2", &["'--wokers'", "'--workers'"]),
+        ("fusewire /s /m --data splice", &["'splice'", "auto, passthrough, copy"]),
+        ("fusewire /s /m --workers many", &["'many'", "'workers'", "from 1 to 1024"]),
+        ("fusewire /s /m -o workers=many", &["'many'", "'workers'", "from 1 to 1024"]),
+        ("fusewire /s", &["<MOUNTPOINT>"]),
+        ("fusewire /s /m /x", &["'/x'"]),
+        ("fusewire mount", &["<SOURCE>", "<MOUNTPOINT>"]),
+        ("fusewire umont /m", &["'umont'", "'umount'"]),
+        ("fusewire umount", &["<MOUNTPOINT>"]),
+        ("fusewire stats", &["mount point is missing"]),
+        ("fusewire stats --watch 5", &["mount point is missing"]),
+        ("fusewire stats /m --watch=0", &["'0'", "seconds above 0"]),
+        ("fusewire stats /m --watch=fast", &["'fast'", "seconds above 0"]),
+    ] {
+        let message = usage_error(line);
+        for part in parts {
+            assert!(message.contains(part), "{line}: no {part} in {message}");
+        }
+    }
+}
+
+#[test]
+fn stats_takes_its_interval_in_every_manner() {
+    for (line, interval) in [
+        ("/m", None),
+        ("/m --watch", Some(1000)),
+        ("--watch /m", Some(1000)),
+        ("/m --watch 5", Some(5000)),
+        ("--watch 5 /m", Some(5000)),
+        ("--watch=0.5 /m", Some(500)),
+        ("/m -w", Some(1000)),
+    ] {
+        let want = stats_view::Options {
+            mountpoint: "/m".into(),
+            json: false,
+            interval: interval.map(Duration::from_millis),
+        };
+        let got = parse_line(&format!("fusewire stats {line}")).expect(line);
+        assert_eq!(got, Command::Stats(want), "{line}");
+    }
+}
+
+#[test]
+fn the_other_commands() {
+    let umount = |lazy| Command::Umount(umount::Options { mountpoint: "/m".into(), lazy });
+    assert_eq!(parse_line("fusewire umount /m").expect("valid"), umount(false));
+    assert_eq!(parse_line("fusewire umount /m --lazy").expect("valid"), umount(true));
+    let doctor = doctor::Options { source: Some("/s".into()), json: true, probe_kernel: false };
+    assert_eq!(parse_line("fusewire doctor /s --json").expect("valid"), Command::Doctor(doctor));
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for (line, part) in [
+        ("fusewire --help", "fusewire umount /mnt"),
+        ("fusewire -h", "Exit status"),
+        ("fusewire help mount", "allow_other"),
+        ("fusewire mount --help", "negative-timeout"),
+        ("fusewire -V", env!("CARGO_PKG_VERSION")),
+    ] {
+        let answer = parse_line(line).expect_err(line);
+        assert_eq!(answer.exit_code(), 0, "{line}");
+        assert!(answer.to_string().contains(part), "{line}: {answer}");
+        assert!(answer.to_string().lines().all(|line| line.len() <= 100), "{line}: {answer}");
+    }
+    assert_eq!(parse_line("fusewire").expect_err("help").exit_code(), 2);
+}

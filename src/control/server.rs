@@ -1,0 +1,54 @@
+//! The answering end of the control socket: a thread of the daemon.
+//!
+//! An abstract socket leaves nothing behind, however the daemon ends. Only root and the daemon's
+//! own user are answered.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use tracing::debug;
+
+use super::{REQUEST_STATS, socket_name};
+use crate::metrics::snapshot::Snapshot;
+
+/// A client that neither asks nor reads is given up after this long.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Listens for the mount of device number `major:minor`, and answers with what `snapshot` gives.
+///
+/// The thread ends with the process.
+pub fn start(
+    (major, minor): (u32, u32),
+    snapshot: impl Fn() -> Snapshot + Send + 'static,
+) -> io::Result<()> {
+    let address = SocketAddr::from_abstract_name(socket_name(major, minor))?;
+    let listener = UnixListener::bind_addr(&address)?;
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        for client in listener.incoming() {
+            if let Err(error) = client.and_then(|client| answer(client, &snapshot)) {
+                debug!(%error, "a control client was not answered");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn answer(client: UnixStream, snapshot: impl Fn() -> Snapshot) -> io::Result<()> {
+    let peer = getsockopt(&client, sockopt::PeerCredentials)?.uid();
+    if peer != 0 && peer != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::other(format!("uid {peer} may not see the figures")));
+    }
+    client.set_read_timeout(Some(TIMEOUT))?;
+    client.set_write_timeout(Some(TIMEOUT))?;
+    let mut line = String::new();
+    // A request is one short word; nobody makes the daemon hold more.
+    BufReader::new(io::Read::take(&client, 64)).read_line(&mut line)?;
+    if line.trim() != REQUEST_STATS.trim() {
+        return Err(io::Error::other(format!("unknown request {line:?}")));
+    }
+    let document = serde_json::to_vec(&snapshot())?;
+    (&client).write_all(&document)
+}

@@ -1,0 +1,205 @@
+//! `fusewire mount`: from a configuration to a mount that is served until somebody unmounts it.
+//!
+//! It owns what surrounds a session: checks of what the user named, going to the background,
+//! signals, the control socket, the log.
+
+mod log;
+mod signals;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::cli;
+use crate::config::Config;
+use crate::control::server;
+use crate::metrics::process;
+use crate::metrics::snapshot::Snapshot;
+use crate::mountinfo;
+use crate::passthrough::{Local, SourceError};
+use crate::session::{self, Info, MountError, Session};
+use crate::sys::process::{Readiness, Side, background, raise_nofile};
+
+/// Why there is no mount.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The source is missing or is not a directory.
+    #[error("source {path}: {error}", path = .path.display())]
+    Source {
+        /// As the user named it.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The mount point is missing or is not a directory.
+    #[error("mount point {path}: {error}", path = .path.display())]
+    Mountpoint {
+        /// As the user named it.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// It would be mounted over itself.
+    #[error(
+        "{path} is a fusewire mount already, of {source_name}; `fusewire umount {path}` first",
+        path = .path.display()
+    )]
+    AlreadyMounted {
+        /// The mount point.
+        path: PathBuf,
+        /// What it shows.
+        source_name: String,
+    },
+    /// The source can not be shown.
+    #[error(transparent)]
+    Local(#[from] SourceError),
+    /// The mount can not be made.
+    #[error(transparent)]
+    Session(#[from] MountError),
+    /// Anything else that the system refused.
+    #[error("{action}: {error}")]
+    System {
+        /// What was attempted.
+        action: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+    /// What the background process said before it ended.
+    #[error("{0}")]
+    Background(String),
+}
+
+fn system(action: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
+    move |error| DaemonError::System { action, error }
+}
+
+/// Mounts and serves. Returns when the mount is gone, or, in the background, when it is ready.
+pub fn run(mut request: cli::Mount) -> Result<(), DaemonError> {
+    check(&mut request.config)?;
+    if request.foreground {
+        return serve(&request, None).map_err(|(error, _)| error);
+    }
+    match background().map_err(system("go to the background"))? {
+        Side::Foreground(result) => result.map_err(DaemonError::Background),
+        Side::Background(readiness) => {
+            let served = serve(&request, Some(readiness));
+            if let Err((error, Some(readiness))) = served {
+                readiness.failed(&error.to_string());
+                std::process::exit(1);
+            }
+            std::process::exit(0);
+        }
+    }
+}
+
+/// Looks at what the user named, before anything is made; resolves both paths.
+fn check(config: &mut Config) -> Result<(), DaemonError> {
+    let source = |error| DaemonError::Source { path: config.source.clone(), error };
+    let resolved = std::fs::canonicalize(&config.source).map_err(source)?;
+    let metadata = std::fs::metadata(&resolved).map_err(source)?;
+    if !metadata.is_dir() {
+        return Err(source(io::Error::from(io::ErrorKind::NotADirectory)));
+    }
+    let mountpoint = |error| DaemonError::Mountpoint { path: config.mountpoint.clone(), error };
+    let (path, top) = mountinfo::find_top(&config.mountpoint).map_err(mountpoint)?;
+    if let Some(top) = top.filter(|top| top.fs_type == "fuse.fusewire") {
+        let source_name = top.source.to_string_lossy().into_owned();
+        return Err(DaemonError::AlreadyMounted { path, source_name });
+    }
+    let metadata = std::fs::metadata(&path).map_err(mountpoint)?;
+    if !metadata.is_dir() {
+        return Err(mountpoint(io::Error::from(io::ErrorKind::NotADirectory)));
+    }
+    config.source = resolved;
+    config.mountpoint = path;
+    Ok(())
+}
+
+type Failure = (DaemonError, Option<Readiness>);
+
+fn serve(request: &cli::Mount, readiness: Option<Readiness>) -> Result<(), Failure> {
+    let mut readiness = readiness;
+    let config = &request.config;
+    let mounted = start_log(request).and_then(|log| {
+        let nofile = raise_nofile();
+        let local = Arc::new(Local::new(config, nofile)?);
+        let session = Session::mount(local.clone(), &options(config))?;
+        Ok((log, local, session))
+    });
+    let (log, local, session) = match mounted {
+        Ok(mounted) => mounted,
+        Err(error) => return Err((error, readiness)),
+    };
+    let info = session.info().clone();
+    let started = control(config, &local, &info).and_then(|()| {
+        let signals = signals::listen(session.unmounter(), log);
+        signals.map_err(system("listen for signals"))
+    });
+    if let Err(error) = started {
+        return Err((error, readiness));
+    }
+    if let Some(readiness) = readiness.take() {
+        if let Err(error) = readiness.ready() {
+            warn!(%error, "could not tell the foreground that the mount is ready");
+        }
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        warn!(%error, "could not tell systemd that the mount is ready");
+    }
+    session.join();
+    // What was written through the mount survives whatever comes next.
+    local.sync();
+    info!("unmounted");
+    Ok(())
+}
+
+fn start_log(request: &cli::Mount) -> Result<log::Handle, DaemonError> {
+    log::start(request).map_err(system("open the log"))
+}
+
+fn options(config: &Config) -> session::Options {
+    let fsname = match &config.mount.fsname {
+        Some(name) => name.clone(),
+        None => config.source.to_string_lossy().into_owned(),
+    };
+    session::Options {
+        mountpoint: config.mountpoint.clone(),
+        fsname,
+        mount: config.mount.clone(),
+        workers: config.workers,
+        pin: config.pin,
+    }
+}
+
+fn control(config: &Config, local: &Arc<Local>, info: &Arc<Info>) -> Result<(), DaemonError> {
+    let device = info.device;
+    let (config, local, info) = (config.clone(), local.clone(), info.clone());
+    server::start(device, move || snapshot(&config, &local, &info))
+        .map_err(system("open the control socket"))
+}
+
+/// A picture of the live mount.
+fn snapshot(config: &Config, local: &Local, info: &Info) -> Snapshot {
+    let (requests, totals) = info.metrics.requests();
+    let mut live = local.live();
+    live.fds = process::open_descriptors();
+    live.rss_bytes = process::resident_bytes();
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    Snapshot {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: info.started.elapsed().as_secs_f64(),
+        source: path(&config.source),
+        mountpoint: path(&config.mountpoint),
+        profile: if config.mount.allow_other { "shared" } else { "owner" }.to_owned(),
+        transport: info.transport.clone(),
+        data: local.data(),
+        negotiated: session::describe(&info.negotiated),
+        requests,
+        totals,
+        live,
+        process: process::consumed(),
+    }
+}

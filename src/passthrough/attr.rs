@@ -1,0 +1,176 @@
+//! Attributes: GETATTR, STATX, SETATTR, ACCESS, STATFS.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat};
+use nix::sys::statfs::fstatfs;
+use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, ftruncate, truncate};
+
+use super::Local;
+use crate::abi::{self, SetattrValid};
+use crate::fs::{Attributes, Caller, Fh, NodeId, Result, StatxReply};
+use crate::sys::caller;
+use crate::sys::objfd::{self, ProcPath};
+
+/// What stat(2) tells, on the wire.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the wire has 64-bit two's complement seconds and 32-bit device numbers, as the kernel"
+)]
+pub(super) fn to_attr(stat: &FileStat) -> abi::Attr {
+    abi::Attr {
+        ino: stat.st_ino,
+        size: stat.st_size as u64,
+        blocks: stat.st_blocks as u64,
+        atime: stat.st_atime as u64,
+        mtime: stat.st_mtime as u64,
+        ctime: stat.st_ctime as u64,
+        atimensec: stat.st_atime_nsec as u32,
+        mtimensec: stat.st_mtime_nsec as u32,
+        ctimensec: stat.st_ctime_nsec as u32,
+        mode: stat.st_mode,
+        nlink: stat.st_nlink as u32,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        rdev: stat.st_rdev as u32,
+        blksize: stat.st_blksize as u32,
+        flags: 0,
+    }
+}
+
+impl Local {
+    pub(super) fn attributes(&self, stat: &FileStat) -> Attributes {
+        Attributes { attr: to_attr(stat), valid: self.settings.attr_valid }
+    }
+
+    pub(super) fn do_getattr(&self, nodeid: NodeId, fh: Option<Fh>) -> Result<Attributes> {
+        let stat = match fh.and_then(|fh| self.handles.file(fh).ok()) {
+            Some(open) => fstat(&open.file)?,
+            None => fstat(&self.inodes.fd(nodeid)?)?,
+        };
+        Ok(self.attributes(&stat))
+    }
+
+    pub(super) fn do_statx(&self, nodeid: NodeId, args: &abi::StatxIn) -> Result<StatxReply> {
+        let fd = self.inodes.fd(nodeid)?;
+        let flags = i32::try_from(args.sx_flags).map_err(|_| Errno::EINVAL)?;
+        let stat = objfd::statx(fd.as_fd(), flags & libc::AT_STATX_SYNC_TYPE, args.sx_mask)?;
+        Ok(StatxReply { stat, valid: self.settings.attr_valid })
+    }
+
+    /// Each change as the call that it came from would make it; which of set-user-id and
+    /// set-group-id survive is the source's decision.
+    pub(super) fn do_setattr(
+        &self,
+        caller: &Caller,
+        nodeid: NodeId,
+        args: &abi::SetattrIn,
+    ) -> Result<Attributes> {
+        self.admit(caller)?;
+        let valid = SetattrValid::from_bits_retain(args.valid);
+        let fd = self.inodes.fd(nodeid)?;
+        let changes = SetattrValid::MODE
+            | SetattrValid::UID
+            | SetattrValid::GID
+            | SetattrValid::SIZE
+            | SetattrValid::ATIME
+            | SetattrValid::MTIME;
+        if !valid.intersects(changes) {
+            // What fallocate and the like leave of file_remove_privs() under HANDLE_KILLPRIV_V2.
+            drop_suid(&fd)?;
+        }
+        if valid.contains(SetattrValid::MODE) {
+            // The kernel has taken set-group-id out of a mode that the caller may not set.
+            caller::keep_suid(true);
+            set_mode(&fd, args.mode)?;
+        }
+        if valid.intersects(SetattrValid::UID | SetattrValid::GID) {
+            caller::keep_suid(caller.uid == 0);
+            let uid = valid.contains(SetattrValid::UID).then(|| Uid::from_raw(args.uid));
+            let gid = valid.contains(SetattrValid::GID).then(|| Gid::from_raw(args.gid));
+            fchownat(&*fd, c"", uid, gid, AtFlags::AT_EMPTY_PATH)?;
+        }
+        if valid.contains(SetattrValid::SIZE) {
+            caller::keep_suid(!valid.contains(SetattrValid::KILL_SUIDGID));
+            let size = i64::try_from(args.size).map_err(|_| Errno::EFBIG)?;
+            match valid.contains(SetattrValid::FH) {
+                true => ftruncate(&self.handles.file(Fh(args.fh))?.file, size)?,
+                false => truncate(ProcPath::new(fd.as_fd()).as_c_str(), size)?,
+            }
+        }
+        if valid.intersects(SetattrValid::ATIME | SetattrValid::MTIME) {
+            objfd::set_times(fd.as_fd(), times(args, valid)?)?;
+        }
+        Ok(self.attributes(&fstat(&fd)?))
+    }
+
+    pub(super) fn do_access(&self, nodeid: NodeId, mask: u32) -> Result<()> {
+        let fd = self.inodes.fd(nodeid)?;
+        let mask =
+            i32::try_from(mask).ok().and_then(AccessFlags::from_bits).ok_or(Errno::EINVAL)?;
+        faccessat(AT_FDCWD, ProcPath::new(fd.as_fd()).as_c_str(), mask, AtFlags::AT_EACCESS)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the wire has 32 bits for small sizes")]
+    #[expect(clippy::cast_sign_loss, reason = "sizes are not negative")]
+    pub(super) fn do_statfs(&self, nodeid: NodeId) -> Result<abi::Kstatfs> {
+        let stat = fstatfs(&*self.inodes.fd(nodeid)?)?;
+        Ok(abi::Kstatfs {
+            blocks: stat.blocks(),
+            bfree: stat.blocks_free(),
+            bavail: stat.blocks_available(),
+            files: stat.files(),
+            ffree: stat.files_free(),
+            bsize: stat.optimal_transfer_size() as u32,
+            namelen: stat.maximum_name_length() as u32,
+            frsize: stat.block_size() as u32,
+            ..abi::Kstatfs::default()
+        })
+    }
+}
+
+/// chmod of the object itself, whatever it is.
+pub(super) fn set_mode(fd: &OwnedFd, mode: u32) -> Result<()> {
+    let mode = Mode::from_bits_truncate(mode);
+    let path = ProcPath::new(fd.as_fd());
+    fchmodat(AT_FDCWD, path.as_c_str(), mode, FchmodatFlags::FollowSymlink)
+}
+
+/// Clears what a write by an ordinary user clears (setattr_should_drop_suidgid() in fs/attr.c):
+/// set-user-id, and set-group-id where the group may execute.
+pub(super) fn drop_suid(fd: &impl AsFd) -> Result<()> {
+    let stat = fstat(fd)?;
+    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        return Ok(());
+    }
+    let mut kill = stat.st_mode & libc::S_ISUID;
+    if stat.st_mode & libc::S_IXGRP != 0 {
+        kill |= stat.st_mode & libc::S_ISGID;
+    }
+    if kill == 0 {
+        return Ok(());
+    }
+    let fd: BorrowedFd<'_> = fd.as_fd();
+    caller::keep_suid(true);
+    let mode = Mode::from_bits_truncate(stat.st_mode & !kill);
+    fchmodat(AT_FDCWD, ProcPath::new(fd).as_c_str(), mode, FchmodatFlags::FollowSymlink)
+}
+
+fn times(args: &abi::SetattrIn, valid: SetattrValid) -> Result<[libc::timespec; 2]> {
+    let one = |set, now, seconds: u64, nanoseconds: u32| {
+        let (tv_sec, tv_nsec) = match (valid.contains(set), valid.contains(now)) {
+            (false, _) => (0, libc::UTIME_OMIT),
+            (true, true) => (0, libc::UTIME_NOW),
+            (true, false) => (seconds.cast_signed(), i64::from(nanoseconds)),
+        };
+        libc::timespec { tv_sec, tv_nsec }
+    };
+    use SetattrValid as V;
+    Ok([
+        one(V::ATIME, V::ATIME_NOW, args.atime, args.atimensec),
+        one(V::MTIME, V::MTIME_NOW, args.mtime, args.mtimensec),
+    ])
+}

@@ -1,0 +1,164 @@
+//! Reading directories: OPENDIR, READDIR, READDIRPLUS, FSYNCDIR.
+//!
+//! Positions are the source's own `d_off`, opaque and stable, so that seekdir works across
+//! deletions and reopenings as it does there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::{Whence, fdatasync, fsync, lseek};
+
+use super::Local;
+use super::handle::OpenDir;
+use super::inode::Keep;
+use crate::abi::{self, OpenFlags};
+use crate::dispatch::entry_out;
+use crate::fs::{DirEntry, DirSink, Fh, Full, Name, NodeId, Opened, Result};
+use crate::sys::objfd;
+
+/// Bytes that one getdents64(2) may fill; the kernel asks FUSE for at most 32 KiB at a time.
+const CHUNK: usize = 32 << 10;
+/// Offset of the name in `struct linux_dirent64`.
+const NAME_AT: usize = 19;
+
+/// A directory of the source that is being read, with the entries that are read ahead.
+#[derive(Debug)]
+pub(super) struct DirStream {
+    dir: OwnedFd,
+    chunk: Box<[u8]>,
+    /// The part of `chunk` that was not handed out yet.
+    ahead: std::ops::Range<usize>,
+    /// The position of the first entry of `ahead`.
+    position: u64,
+}
+
+impl DirStream {
+    fn new(dir: OwnedFd) -> Self {
+        DirStream { dir, chunk: Box::default(), ahead: 0..0, position: 0 }
+    }
+
+    /// Goes to `offset`. What is read ahead is dropped unless it is just what comes next; from the
+    /// start everything is read anew, as rewinddir(3) promises.
+    fn seek(&mut self, offset: u64) -> Result<()> {
+        if offset != self.position || offset == 0 {
+            self.ahead = 0..0;
+            lseek(&self.dir, offset.cast_signed(), Whence::SeekSet)?;
+            self.position = offset;
+        }
+        Ok(())
+    }
+
+    /// The next entry and the length of its record, without going past it.
+    fn peek(&mut self) -> Result<Option<(DirEntry<'_>, usize)>> {
+        if self.ahead.is_empty() {
+            if self.chunk.is_empty() {
+                self.chunk = vec![0; CHUNK].into();
+            }
+            self.ahead = 0..objfd::getdents64(self.dir.as_fd(), &mut self.chunk)?;
+            if self.ahead.is_empty() {
+                return Ok(None);
+            }
+        }
+        parse(&self.chunk[self.ahead.clone()]).ok_or(Errno::EIO).map(Some)
+    }
+
+    fn advance(&mut self, record: usize, position: u64) {
+        self.ahead.start += record;
+        self.position = position;
+    }
+}
+
+impl AsFd for DirStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// Reads one `struct linux_dirent64` from the front of `bytes`.
+fn parse(bytes: &[u8]) -> Option<(DirEntry<'_>, usize)> {
+    let word = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let length = u16::from_ne_bytes(bytes.get(16..18)?.try_into().ok()?);
+    let length = usize::from(length);
+    let name = bytes.get(NAME_AT..length)?;
+    let name = &name[..name.iter().position(|byte| *byte == 0)?];
+    let entry = DirEntry { ino: word(0)?, next_offset: word(8)?, kind: *bytes.get(18)?, name };
+    Some((entry, length))
+}
+
+impl Local {
+    pub(super) fn do_opendir(&self, nodeid: NodeId, args: &abi::OpenIn) -> Result<Opened> {
+        let object = self.inodes.fd(nodeid)?;
+        let asked = OFlag::from_bits_retain(args.flags.cast_signed());
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | (asked & OFlag::O_NOATIME);
+        let dir = self.inodes.make_room(|| objfd::reopen(object.as_fd(), flags))?;
+        let fh = self.handles.open_dir(OpenDir { stream: Mutex::new(DirStream::new(dir)) });
+        Ok(Opened { fh, flags: OpenFlags::empty(), backing: None })
+    }
+
+    pub(super) fn do_readdir(&self, args: &abi::ReadIn, sink: &mut DirSink<'_, '_>) -> Result<()> {
+        self.fill(args, |entry| sink.push(entry))
+    }
+
+    pub(super) fn do_readdirplus(
+        &self,
+        nodeid: NodeId,
+        args: &abi::ReadIn,
+        sink: &mut DirSink<'_, '_>,
+    ) -> Result<()> {
+        let parent = self.inodes.fd(nodeid)?;
+        self.fill(args, |entry| {
+            // A lookup is counted by the kernel only if it is told: look up what surely fits.
+            if !sink.fits_plus(entry.name.len()) {
+                return Err(Full);
+            }
+            let known = self.look_up_entry(&parent, entry).unwrap_or_default();
+            sink.push_plus(entry, &known)
+        })
+    }
+
+    /// The lookup of a directory entry; `None`, and the kernel is told the name only, for `.`,
+    /// `..`, and what has vanished or can not be looked at.
+    fn look_up_entry(&self, parent: &OwnedFd, entry: DirEntry<'_>) -> Option<abi::EntryOut> {
+        let mut buffer = [0; 256];
+        buffer.get_mut(..entry.name.len())?.copy_from_slice(entry.name);
+        let name = std::ffi::CStr::from_bytes_until_nul(&buffer).ok().and_then(Name::new)?;
+        let found = self.find(parent, name).ok()?;
+        Some(entry_out(&self.entry(found, Keep::Nothing).ok()?))
+    }
+
+    fn fill(
+        &self,
+        args: &abi::ReadIn,
+        mut push: impl FnMut(DirEntry<'_>) -> std::result::Result<(), Full>,
+    ) -> Result<()> {
+        let dir = self.handles.dir(Fh(args.fh))?;
+        let mut stream = dir.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.seek(args.offset)?;
+        let mut first = true;
+        loop {
+            let (record, position) = match stream.peek() {
+                Ok(None) => return Ok(()),
+                Ok(Some((entry, record))) => match push(entry) {
+                    Ok(()) => (record, entry.next_offset),
+                    Err(Full) => return Ok(()),
+                },
+                // Entries that were pushed are the answer; the next READDIR meets the error.
+                Err(errno) if first => return Err(errno),
+                Err(_) => return Ok(()),
+            };
+            stream.advance(record, position);
+            first = false;
+        }
+    }
+
+    pub(super) fn do_fsyncdir(&self, args: &abi::FsyncIn) -> Result<()> {
+        let dir = self.handles.dir(Fh(args.fh))?;
+        let stream = dir.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        match args.fsync_flags & abi::FSYNC_FDATASYNC != 0 {
+            true => fdatasync(&*stream),
+            false => fsync(&*stream),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Open files and directories, by the `fh` that the kernel names them with.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::backing::IoMode;
+use super::dir::DirStream;
+use super::inode::Inode;
+use crate::fs::{Fh, Result};
+
+const SHARDS: usize = 16;
+
+/// An open file: a descriptor of the source, opened as the caller asked.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: Arc<File>,
+    pub(super) inode: Arc<Inode>,
+    pub(super) flags: OFlag,
+    pub(super) mode: IoMode,
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct OpenDir {
+    pub(super) stream: Mutex<DirStream>,
+}
+
+type Shards<T> = [RwLock<HashMap<u64, Arc<T>>>; SHARDS];
+
+#[derive(Debug, Default)]
+pub(super) struct HandleTable {
+    files: Shards<OpenFile>,
+    dirs: Shards<OpenDir>,
+    next: AtomicU64,
+}
+
+impl HandleTable {
+    pub(super) fn open_file(&self, file: OpenFile) -> Fh {
+        self.insert(&self.files, file)
+    }
+
+    pub(super) fn open_dir(&self, dir: OpenDir) -> Fh {
+        self.insert(&self.dirs, dir)
+    }
+
+    pub(super) fn file(&self, fh: Fh) -> Result<Arc<OpenFile>> {
+        find(&self.files, fh)
+    }
+
+    pub(super) fn dir(&self, fh: Fh) -> Result<Arc<OpenDir>> {
+        find(&self.dirs, fh)
+    }
+
+    pub(super) fn close_file(&self, fh: Fh) -> Option<Arc<OpenFile>> {
+        remove(&self.files, fh)
+    }
+
+    pub(super) fn close_dir(&self, fh: Fh) {
+        remove(&self.dirs, fh);
+    }
+
+    /// Open files and open directories.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (count(&self.files), count(&self.dirs))
+    }
+
+    fn insert<T>(&self, shards: &Shards<T>, value: T) -> Fh {
+        let fh = self.next.fetch_add(1, Relaxed);
+        let mut shard = shards[index(fh)].write().unwrap_or_else(PoisonError::into_inner);
+        shard.insert(fh, Arc::new(value));
+        Fh(fh)
+    }
+}
+
+fn index(fh: u64) -> usize {
+    usize::try_from(fh % SHARDS as u64).unwrap_or(0)
+}
+
+fn find<T>(shards: &Shards<T>, fh: Fh) -> Result<Arc<T>> {
+    let shard = shards[index(fh.0)].read().unwrap_or_else(PoisonError::into_inner);
+    shard.get(&fh.0).cloned().ok_or(Errno::EBADF)
+}
+
+fn remove<T>(shards: &Shards<T>, fh: Fh) -> Option<Arc<T>> {
+    shards[index(fh.0)].write().unwrap_or_else(PoisonError::into_inner).remove(&fh.0)
+}
+
+fn count<T>(shards: &Shards<T>) -> u64 {
+    let len = |shard: &RwLock<HashMap<_, _>>| {
+        shard.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+    };
+    shards.iter().map(len).sum()
+}

@@ -1,0 +1,300 @@
+//! The inode table: which nodeid is which file of the source, and how often the kernel knows it.
+//!
+//! An inode is identified by its file handle, which includes the generation: a number that is
+//! used again is another inode. Where handles are not to be had it is identified by device and
+//! number, and keeps a descriptor open, which keeps the number from being used again.
+//!
+//! Lock order: a shard of `by_key`, then one of `by_id`, then an inode's descriptor slot.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use nix::errno::Errno;
+use nix::sys::stat::{FileStat, SFlag, fstat};
+
+use super::backing::OpenState;
+use super::fds::FdCache;
+use crate::fs::{NodeId, Result};
+use crate::sys::handle::FileHandle;
+
+const SHARDS: usize = 16;
+
+/// What an inode is, for as long as it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Handle(FileHandle),
+    Number { dev: u64, ino: u64 },
+}
+
+/// An inode that the kernel knows, or knew until a moment ago.
+#[derive(Debug)]
+pub(super) struct Inode {
+    pub(super) nodeid: NodeId,
+    key: Key,
+    /// Lookups minus forgets. Changed only under the lock of the key's shard.
+    nlookup: AtomicU64,
+    fd: Mutex<Slot>,
+    /// Used since the cache last looked (relaxed: a hint).
+    used: AtomicBool,
+    /// Who reads and writes its data while it is open.
+    pub(super) data: Mutex<OpenState>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Closed,
+    /// May be closed by the cache.
+    Cached(Arc<OwnedFd>),
+    /// Stays: the inode could not be reopened.
+    Pinned(Arc<OwnedFd>),
+}
+
+/// An object of the source that was just found under some name.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) fd: OwnedFd,
+    pub(super) stat: FileStat,
+}
+
+impl Found {
+    pub(super) fn new(fd: OwnedFd) -> Result<Self> {
+        let stat = fstat(&fd)?;
+        Ok(Found { fd, stat })
+    }
+}
+
+/// Whether a descriptor at hand is worth keeping for what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// A walk goes through here, or an open will follow.
+    Fd,
+    /// One of many entries of a directory.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(super) struct InodeTable {
+    by_key: [Mutex<HashMap<Key, Arc<Inode>>>; SHARDS],
+    by_id: [RwLock<HashMap<NodeId, Arc<Inode>>>; SHARDS],
+    hasher: RandomState,
+    next_id: AtomicU64,
+    root: Arc<Inode>,
+    /// A directory of the source's file system, for open_by_handle_at; `None` without handles.
+    mount: Option<OwnedFd>,
+    fds: FdCache,
+}
+
+impl InodeTable {
+    pub(super) fn new(root: OwnedFd, mount: Option<OwnedFd>, fd_capacity: usize) -> Result<Self> {
+        let stat = fstat(&root)?;
+        let key = identify(&root, &stat, mount.is_some())?;
+        let inode = Inode {
+            nodeid: NodeId::ROOT,
+            key,
+            nlookup: AtomicU64::new(1),
+            fd: Mutex::new(Slot::Pinned(Arc::new(root))),
+            used: AtomicBool::new(false),
+            data: Mutex::default(),
+        };
+        let root = Arc::new(inode);
+        let table = InodeTable {
+            by_key: Default::default(),
+            by_id: Default::default(),
+            hasher: RandomState::new(),
+            next_id: AtomicU64::new(NodeId::ROOT.0 + 1),
+            root: root.clone(),
+            mount,
+            fds: FdCache::new(fd_capacity),
+        };
+        table.key_shard(&key).insert(key, root.clone());
+        table.insert_id(root);
+        Ok(table)
+    }
+
+    /// The inode of a nodeid. ESTALE for one that was forgotten, which the kernel never sends.
+    pub(super) fn get(&self, nodeid: NodeId) -> Result<Arc<Inode>> {
+        if nodeid == NodeId::ROOT {
+            return Ok(self.root.clone());
+        }
+        let shard = self.by_id[id_shard(nodeid)].read().unwrap_or_else(PoisonError::into_inner);
+        shard.get(&nodeid).cloned().ok_or(Errno::ESTALE)
+    }
+
+    /// The descriptor of a nodeid.
+    pub(super) fn fd(&self, nodeid: NodeId) -> Result<Arc<OwnedFd>> {
+        self.fd_of(&self.get(nodeid)?)
+    }
+
+    /// An O_PATH descriptor of `inode`, reopened by its handle if the cache has closed it.
+    pub(super) fn fd_of(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
+        inode.used.store(true, Relaxed);
+        if let Slot::Cached(fd) | Slot::Pinned(fd) = &*inode.slot() {
+            return Ok(fd.clone());
+        }
+        let (Key::Handle(handle), Some(mount)) = (&inode.key, &self.mount) else {
+            return Err(Errno::ESTALE);
+        };
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let fd = Arc::new(self.fds.make_room(|| handle.open(mount.as_fd(), flags))?);
+        let mut slot = inode.slot();
+        match &*slot {
+            Slot::Closed => *slot = Slot::Cached(fd.clone()),
+            // Another worker was faster.
+            Slot::Cached(theirs) | Slot::Pinned(theirs) => return Ok(theirs.clone()),
+        }
+        drop(slot);
+        self.fds.admit(inode);
+        Ok(fd)
+    }
+
+    /// Runs `open` with room for one more descriptor made if there is none.
+    pub(super) fn make_room<T>(&self, open: impl FnMut() -> Result<T>) -> Result<T> {
+        self.fds.make_room(open)
+    }
+
+    /// Counts a lookup of what was found, and gives it a nodeid if it has none yet.
+    pub(super) fn acquire(&self, found: Found, keep: Keep) -> Result<Arc<Inode>> {
+        let key = identify(&found.fd, &found.stat, self.mount.is_some())?;
+        let mut shard = self.key_shard(&key);
+        if let Some(inode) = shard.get(&key) {
+            inode.nlookup.fetch_add(1, Relaxed);
+            let inode = inode.clone();
+            drop(shard);
+            if keep == Keep::Fd && inode.offer(found.fd) {
+                self.fds.admit(&inode);
+            }
+            return Ok(inode);
+        }
+        let reopenable = matches!(key, Key::Handle(_));
+        let slot = match (reopenable, keep) {
+            (false, _) => Slot::Pinned(Arc::new(found.fd)),
+            (true, Keep::Fd) => Slot::Cached(Arc::new(found.fd)),
+            (true, Keep::Nothing) => Slot::Closed,
+        };
+        let cached = matches!(slot, Slot::Cached(_));
+        let inode = Arc::new(Inode {
+            nodeid: NodeId(self.next_id.fetch_add(1, Relaxed)),
+            key,
+            nlookup: AtomicU64::new(1),
+            fd: Mutex::new(slot),
+            used: AtomicBool::new(false),
+            data: Mutex::default(),
+        });
+        shard.insert(key, inode.clone());
+        self.insert_id(inode.clone());
+        drop(shard);
+        if cached {
+            self.fds.admit(&inode);
+        }
+        Ok(inode)
+    }
+
+    /// Takes back `nlookup` lookups; an inode without any is no longer known.
+    pub(super) fn forget(&self, nodeid: NodeId, nlookup: u64) {
+        if nodeid == NodeId::ROOT {
+            return;
+        }
+        let Ok(inode) = self.get(nodeid) else { return };
+        let mut shard = self.key_shard(&inode.key);
+        let known = inode.nlookup.load(Relaxed);
+        // More than were given would be the kernel's mistake; the inode goes all the same.
+        let left = known.saturating_sub(nlookup);
+        inode.nlookup.store(left, Relaxed);
+        if left == 0 {
+            shard.remove(&inode.key);
+            let mut ids =
+                self.by_id[id_shard(nodeid)].write().unwrap_or_else(PoisonError::into_inner);
+            ids.remove(&nodeid);
+        }
+    }
+
+    /// Keeps an inode reachable whose last name was just removed: `fd` refers to it. The kernel may
+    /// still hold it (a working directory, an O_PATH descriptor), and a handle would not open it
+    /// once nobody else does.
+    pub(super) fn pin_if_unlinked(&self, fd: OwnedFd) {
+        let Ok(stat) = fstat(&fd) else { return };
+        let last_name_gone = stat.st_nlink == 0 || kind(&stat) == SFlag::S_IFDIR;
+        if !last_name_gone || self.mount.is_none() {
+            return;
+        }
+        let Ok(key) = identify(&fd, &stat, true) else { return };
+        let inode = self.key_shard(&key).get(&key).cloned();
+        if let Some(inode) = inode {
+            *inode.slot() = Slot::Pinned(Arc::new(fd));
+        }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        let count = |shard: &Mutex<HashMap<_, _>>| {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+        };
+        self.by_key.iter().map(count).sum()
+    }
+
+    pub(super) fn cached_fds(&self) -> u64 {
+        self.fds.len()
+    }
+
+    fn key_shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Inode>>> {
+        let hash = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
+        self.by_key[hash].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert_id(&self, inode: Arc<Inode>) {
+        let shard = &self.by_id[id_shard(inode.nodeid)];
+        shard.write().unwrap_or_else(PoisonError::into_inner).insert(inode.nodeid, inode);
+    }
+}
+
+impl Inode {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes `fd` into the cache if the inode has none; tells whether it did.
+    fn offer(&self, fd: OwnedFd) -> bool {
+        let mut slot = self.slot();
+        let empty = matches!(*slot, Slot::Closed);
+        if empty {
+            *slot = Slot::Cached(Arc::new(fd));
+        }
+        empty
+    }
+
+    /// Whether it was used since this was last asked.
+    pub(super) fn take_used(&self) -> bool {
+        self.used.swap(false, Relaxed)
+    }
+
+    /// Closes the descriptor if it may be.
+    pub(super) fn close_cached(&self) {
+        let mut slot = self.slot();
+        if matches!(*slot, Slot::Cached(_)) {
+            *slot = Slot::Closed;
+        }
+    }
+}
+
+fn identify(fd: &OwnedFd, stat: &FileStat, by_handle: bool) -> Result<Key> {
+    let number = Key::Number { dev: stat.st_dev, ino: stat.st_ino };
+    if !by_handle {
+        return Ok(number);
+    }
+    match FileHandle::of(fd.as_fd()) {
+        Ok(handle) => Ok(Key::Handle(handle)),
+        // Another file system inside the source that has none.
+        Err(Errno::EOPNOTSUPP | Errno::EOVERFLOW) => Ok(number),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+}
+
+fn id_shard(nodeid: NodeId) -> usize {
+    usize::try_from(nodeid.0 % SHARDS as u64).unwrap_or(0)
+}

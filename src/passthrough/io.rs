@@ -1,0 +1,132 @@
+//! Data of open files, where the kernel asks for it: READ, WRITE, FSYNC, FALLOCATE, LSEEK,
+//! COPY_FILE_RANGE, IOCTL, SYNCFS.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate};
+use nix::sys::uio::pwrite;
+use nix::unistd::{Whence, fdatasync, fsync, lseek, syncfs};
+
+use super::Local;
+use super::attr::drop_suid;
+use crate::abi;
+use crate::fs::{Caller, Data, Fh, IoctlBuffers, NodeId, Result};
+use crate::sys::{caller, objfd};
+
+/// ioctls that act on the file and nothing else, and whose permission the kernel checks before it
+/// sends them (`vfs_fileattr_set`): FS_IOC_{GET,SET}FLAGS, FS_IOC_GETVERSION, FS_IOC_FS{GET,SET}XATTR.
+const IOCTLS: [u32; 5] = [0x8008_6601, 0x4008_6602, 0x8008_7601, 0x801c_581f, 0x401c_5820];
+
+impl Local {
+    pub(super) fn do_read(&self, args: &abi::ReadIn) -> Result<Data<'_>> {
+        let file = self.handles.file(Fh(args.fh))?.file.clone();
+        Ok(Data::FileRange { file, offset: args.offset, len: args.size })
+    }
+
+    pub(super) fn do_write(&self, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {
+        let open = self.handles.file(Fh(args.fh))?;
+        caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
+        let written_back = args.write_flags & abi::WRITE_CACHE != 0;
+        let mut taken = 0;
+        while taken < data.len() {
+            let offset = position(args.offset, taken)?;
+            // A page that is written back belongs where it is, not behind the end.
+            let count = match written_back && open.flags.contains(OFlag::O_APPEND) {
+                true => objfd::pwrite_noappend(open.file.as_fd(), &data[taken..], offset),
+                false => pwrite(&open.file, &data[taken..], offset),
+            };
+            match count {
+                Ok(0) => break,
+                Ok(count) => taken += count,
+                Err(Errno::EINTR) => {}
+                // What was taken counts; the caller meets the error with the rest.
+                Err(errno) if taken == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        u32::try_from(taken).map_err(|_| Errno::EIO)
+    }
+
+    pub(super) fn do_fsync(&self, args: &abi::FsyncIn) -> Result<()> {
+        let open = self.handles.file(Fh(args.fh))?;
+        match args.fsync_flags & abi::FSYNC_FDATASYNC != 0 {
+            true => fdatasync(&open.file),
+            false => fsync(&open.file),
+        }
+    }
+
+    pub(super) fn do_fallocate(&self, caller: &Caller, args: &abi::FallocateIn) -> Result<()> {
+        let open = self.handles.file(Fh(args.fh))?;
+        let mode = i32::try_from(args.mode).map_err(|_| Errno::EOPNOTSUPP)?;
+        let mode = FallocateFlags::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
+        let (offset, length) = (position(args.offset, 0)?, position(args.length, 0)?);
+        caller::keep_suid(caller.uid == 0);
+        fallocate(&open.file, mode, offset, length)
+    }
+
+    pub(super) fn do_lseek(&self, args: &abi::LseekIn) -> Result<u64> {
+        let open = self.handles.file(Fh(args.fh))?;
+        let whence = match i32::try_from(args.whence) {
+            Ok(libc::SEEK_DATA) => Whence::SeekData,
+            Ok(libc::SEEK_HOLE) => Whence::SeekHole,
+            _ => return Err(Errno::EINVAL),
+        };
+        let offset = lseek(&open.file, position(args.offset, 0)?, whence)?;
+        u64::try_from(offset).map_err(|_| Errno::EOVERFLOW)
+    }
+
+    pub(super) fn do_copy_file_range(
+        &self,
+        caller: &Caller,
+        args: &abi::CopyFileRangeIn,
+    ) -> Result<u64> {
+        let (from, to) = (self.handles.file(Fh(args.fh_in))?, self.handles.file(Fh(args.fh_out))?);
+        if args.flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let len = usize::try_from(args.len).map_err(|_| Errno::EINVAL)?;
+        let (mut off_in, mut off_out) = (position(args.off_in, 0)?, position(args.off_out, 0)?);
+        caller::keep_suid(caller.uid == 0);
+        let offsets = (Some(&mut off_in), Some(&mut off_out));
+        let copied = copy_file_range(&from.file, offsets.0, &to.file, offsets.1, len)?;
+        if caller.uid != 0 && copied > 0 {
+            // ext4 may take a path that does not look at the mode.
+            drop_suid(&*to.file)?;
+        }
+        Ok(copied as u64)
+    }
+
+    pub(super) fn do_ioctl(&self, args: &abi::IoctlIn, buffers: IoctlBuffers<'_>) -> Result<i32> {
+        if !IOCTLS.contains(&args.cmd) {
+            return Err(Errno::ENOTTY);
+        }
+        let fh = Fh(args.fh);
+        let mut argument = [0; 64];
+        let input = buffers.input;
+        argument.get_mut(..input.len()).ok_or(Errno::EINVAL)?.copy_from_slice(input);
+        let result = match self.handles.file(fh) {
+            Ok(open) => objfd::ioctl(open.file.as_fd(), args.cmd, &mut argument)?,
+            Err(_) => {
+                let dir = self.handles.dir(fh)?;
+                let stream = dir.stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                objfd::ioctl(stream.as_fd(), args.cmd, &mut argument)?
+            }
+        };
+        let len = buffers.output.len();
+        buffers.output.copy_from_slice(argument.get(..len).ok_or(Errno::EINVAL)?);
+        Ok(result)
+    }
+
+    pub(super) fn do_syncfs(&self, nodeid: NodeId) -> Result<()> {
+        let object = self.inodes.fd(nodeid)?;
+        let fd = self.inodes.make_room(|| objfd::reopen(object.as_fd(), OFlag::O_RDONLY))?;
+        syncfs(&fd)
+    }
+}
+
+/// An offset or length plus `more` as the system calls take it.
+fn position(offset: u64, more: usize) -> Result<i64> {
+    let sum = u64::try_from(more).ok().and_then(|more| offset.checked_add(more));
+    sum.and_then(|sum| i64::try_from(sum).ok()).ok_or(Errno::EINVAL)
+}

@@ -1,0 +1,459 @@
+//! The local passthrough file system: a directory of this machine, shown as it is.
+//!
+//! Every inode is known by its file handle (`inode`), reached by a cached O_PATH descriptor
+//! (`fds`), and every open file by a descriptor of the source (`handle`). Which opens the kernel
+//! serves by itself is decided in `backing` alone. Operations stand in one file per family.
+
+mod attr;
+mod backing;
+mod dir;
+mod fds;
+mod handle;
+mod inode;
+mod io;
+mod namespace;
+mod open;
+mod xattr;
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io as stdio;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::abi::{self, InitFlags};
+use crate::config::{Config, DataMode};
+use crate::fs::{
+    Attributes, Caller, Data, DirSink, Entry, Fh, Filesystem, IoctlBuffers, Kernel, Name,
+    Negotiated, NodeId, Opened, Payload, Rename, Result, SetXattr, StatxReply, Wanted,
+};
+use crate::metrics::snapshot;
+use crate::sys::handle::FileHandle;
+use crate::sys::mount::{SourceRoot, open_source};
+use crate::sys::objfd;
+
+use backing::DataPath;
+use handle::HandleTable;
+use inode::InodeTable;
+
+/// A directory of this machine as a file system.
+#[derive(Debug)]
+pub struct Local {
+    inodes: InodeTable,
+    handles: HandleTable,
+    data: OnceLock<DataPath>,
+    settings: Settings,
+}
+
+/// What the configuration decides for this file system.
+#[derive(Debug, Clone)]
+struct Settings {
+    data: DataMode,
+    /// allow_other or default_permissions: the kernel checks every caller's permissions.
+    kernel_checks: bool,
+    entry_valid: Duration,
+    attr_valid: Duration,
+    negative_valid: Duration,
+    /// Stacking depth to announce with passthrough.
+    stack_depth: u32,
+    /// Whether the source lies on a private mount.
+    private: bool,
+    /// Who may use a mount on which the kernel does not check permissions.
+    owner: u32,
+}
+
+/// Why a source can not be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It could not be opened.
+    #[error("open the source {path}: {error}", path = .path.display())]
+    Open {
+        /// The source.
+        path: PathBuf,
+        /// Why.
+        error: stdio::Error,
+    },
+    /// The mount point lies inside and could not be hidden from the daemon.
+    #[error(
+        "the mount point {mountpoint} lies inside the source {path}, and without CAP_SYS_ADMIN the \
+         daemon would wait for itself there; choose a mount point elsewhere, or mount as root",
+        mountpoint = .mountpoint.display(), path = .path.display()
+    )]
+    Inside {
+        /// The source.
+        path: PathBuf,
+        /// The mount point.
+        mountpoint: PathBuf,
+    },
+}
+
+impl Local {
+    /// Opens the source of `config`. Descriptors for inodes are bounded by a share of
+    /// `nofile_limit`, RLIMIT_NOFILE.
+    pub fn new(config: &Config, nofile_limit: u64) -> std::result::Result<Self, SourceError> {
+        let failed = |error| SourceError::Open { path: config.source.clone(), error };
+        let SourceRoot { root, private } =
+            open_source(&config.source, &config.mount).map_err(failed)?;
+        if !private && config.mountpoint.starts_with(&config.source) {
+            let (path, mountpoint) = (config.source.clone(), config.mountpoint.clone());
+            return Err(SourceError::Inside { path, mountpoint });
+        }
+        // Listing it must be possible at all; and open_by_handle_at needs such a descriptor.
+        let mount = objfd::reopen(root.as_fd(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+            .map_err(|errno| failed(errno.into()))?;
+        let handles_work = probe_handles(&root, &mount);
+        let stack_depth = stack_depth(&root);
+        let quarter = usize::try_from(nofile_limit / 4).unwrap_or(usize::MAX).max(16);
+        let capacity = config.fd_cache.map_or(quarter, |count| count.get().min(quarter));
+        let inodes = InodeTable::new(root, handles_work.then_some(mount), capacity)
+            .map_err(|errno| failed(errno.into()))?;
+        let settings = Settings {
+            data: config.data,
+            kernel_checks: config.mount.allow_other || config.mount.default_permissions,
+            entry_valid: config.entry_timeout,
+            attr_valid: config.attr_timeout,
+            negative_valid: config.negative_timeout,
+            stack_depth,
+            private,
+            owner: nix::unistd::getuid().as_raw(),
+        };
+        let handles = HandleTable::default();
+        Ok(Local { inodes, handles, data: OnceLock::new(), settings })
+    }
+
+    /// What is alive now; figures of the process are left zero.
+    pub fn live(&self) -> snapshot::Live {
+        let (open_files, open_dirs) = self.handles.counts();
+        snapshot::Live {
+            inodes: self.inodes.len(),
+            open_files,
+            open_dirs,
+            backing_ids: self.data.get().map_or(0, DataPath::registered),
+            cached_fds: self.inodes.cached_fds(),
+            ..snapshot::Live::default()
+        }
+    }
+
+    /// Who moves the bytes of files, and why.
+    pub fn data(&self) -> snapshot::Data {
+        let requested = match self.settings.data {
+            DataMode::Auto => "auto",
+            DataMode::Passthrough => "passthrough",
+            DataMode::Copy => "copy",
+        };
+        let (mode, reason) = self.data.get().map_or(("copy", None), DataPath::describe);
+        snapshot::Data { mode: mode.to_owned(), requested: requested.to_owned(), reason }
+    }
+
+    /// Whether the source was cloned onto a private mount, so that nothing mounted inside it shows.
+    pub fn is_private(&self) -> bool {
+        self.settings.private
+    }
+
+    /// Writes everything of the source's file system to its disk.
+    pub fn sync(&self) {
+        if let Err(errno) = self.do_syncfs(NodeId::ROOT) {
+            tracing::warn!(%errno, "could not sync the source");
+        }
+    }
+
+    /// Refuses callers whom a native owner-only directory would not have let in: without
+    /// default_permissions the kernel checked who mounted, but not a changed file-system uid.
+    fn admit(&self, caller: &Caller) -> Result<()> {
+        match self.settings.kernel_checks || caller.uid == self.settings.owner {
+            true => Ok(()),
+            false => Err(Errno::EACCES),
+        }
+    }
+
+    fn data_path(&self) -> &DataPath {
+        self.data.get().expect("set by init, which precedes every request")
+    }
+}
+
+/// Whether inodes can be reopened by handle: the source has handles and we may use them.
+fn probe_handles(root: &OwnedFd, mount: &OwnedFd) -> bool {
+    let reopened =
+        FileHandle::of(root.as_fd()).and_then(|handle| handle.open(mount.as_fd(), libc::O_PATH));
+    match reopened {
+        Ok(_) => true,
+        Err(errno) => {
+            tracing::info!(%errno, "no file handles: every known inode keeps a descriptor open");
+            false
+        }
+    }
+}
+
+/// 2 over a source that is stacked itself (overlayfs, FUSE with passthrough), else 1.
+fn stack_depth(root: &OwnedFd) -> u32 {
+    use nix::sys::statfs::{FUSE_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs};
+    let kind = fstatfs(root).map(|stat| stat.filesystem_type());
+    let stacked = [OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC];
+    if kind.is_ok_and(|kind| stacked.contains(&kind)) { 2 } else { 1 }
+}
+
+impl Filesystem for Local {
+    fn wanted(&self) -> Wanted {
+        let mut flags = Wanted::BASE
+            | InitFlags::ATOMIC_O_TRUNC
+            | InitFlags::DONT_MASK
+            | InitFlags::AUTO_INVAL_DATA
+            | InitFlags::DO_READDIRPLUS
+            | InitFlags::READDIRPLUS_AUTO
+            | InitFlags::HANDLE_KILLPRIV_V2
+            | InitFlags::CACHE_SYMLINKS;
+        flags.set(InitFlags::POSIX_ACL, self.settings.kernel_checks);
+        flags.set(InitFlags::PASSTHROUGH, self.settings.data != DataMode::Copy);
+        Wanted { flags, max_stack_depth: self.settings.stack_depth, ..Wanted::default() }
+    }
+
+    fn init(&self, negotiated: &Negotiated, kernel: Kernel) -> stdio::Result<()> {
+        let path = DataPath::choose(self.settings.data, negotiated, kernel)?;
+        self.data.set(path).map_err(|_| stdio::Error::other("the file system is in use already"))
+    }
+
+    fn lookup(&self, caller: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {
+        self.admit(caller)?;
+        self.do_lookup(parent, name)
+    }
+
+    fn forget(&self, nodeid: NodeId, nlookup: u64) {
+        self.inodes.forget(nodeid, nlookup);
+    }
+
+    fn getattr(&self, _: &Caller, nodeid: NodeId, fh: Option<Fh>) -> Result<Attributes> {
+        self.do_getattr(nodeid, fh)
+    }
+
+    fn statx(&self, _: &Caller, nodeid: NodeId, args: &abi::StatxIn) -> Result<StatxReply> {
+        self.do_statx(nodeid, args)
+    }
+
+    fn setattr(
+        &self,
+        caller: &Caller,
+        nodeid: NodeId,
+        args: &abi::SetattrIn,
+    ) -> Result<Attributes> {
+        self.do_setattr(caller, nodeid, args)
+    }
+
+    fn readlink(&self, _: &Caller, nodeid: NodeId, out: &mut Payload<'_>) -> Result<()> {
+        self.do_readlink(nodeid, out)
+    }
+
+    fn symlink(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: Name<'_>,
+        target: &CStr,
+    ) -> Result<Entry> {
+        self.admit(caller)?;
+        self.do_symlink(caller, parent, name, target)
+    }
+
+    fn mknod(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: Name<'_>,
+        args: &abi::MknodIn,
+    ) -> Result<Entry> {
+        self.admit(caller)?;
+        self.do_mknod(caller, parent, name, args)
+    }
+
+    fn mkdir(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: Name<'_>,
+        args: &abi::MkdirIn,
+    ) -> Result<Entry> {
+        self.admit(caller)?;
+        self.do_mkdir(caller, parent, name, args)
+    }
+
+    fn unlink(&self, caller: &Caller, parent: NodeId, name: Name<'_>) -> Result<()> {
+        self.admit(caller)?;
+        self.do_remove(parent, name, nix::unistd::UnlinkatFlags::NoRemoveDir)
+    }
+
+    fn rmdir(&self, caller: &Caller, parent: NodeId, name: Name<'_>) -> Result<()> {
+        self.admit(caller)?;
+        self.do_remove(parent, name, nix::unistd::UnlinkatFlags::RemoveDir)
+    }
+
+    fn rename(&self, caller: &Caller, names: &Rename<'_>) -> Result<()> {
+        self.admit(caller)?;
+        self.do_rename(caller, names)
+    }
+
+    fn link(
+        &self,
+        caller: &Caller,
+        nodeid: NodeId,
+        newparent: NodeId,
+        newname: Name<'_>,
+    ) -> Result<Entry> {
+        self.admit(caller)?;
+        self.do_link(nodeid, newparent, newname)
+    }
+
+    fn open(&self, caller: &Caller, nodeid: NodeId, args: &abi::OpenIn) -> Result<Opened> {
+        self.admit(caller)?;
+        self.do_open(nodeid, args)
+    }
+
+    fn create(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: Name<'_>,
+        args: &abi::CreateIn,
+    ) -> Result<(Entry, Opened)> {
+        self.admit(caller)?;
+        self.do_create(caller, parent, name, args)
+    }
+
+    fn tmpfile(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        args: &abi::CreateIn,
+    ) -> Result<(Entry, Opened)> {
+        self.admit(caller)?;
+        self.do_tmpfile(caller, parent, args)
+    }
+
+    fn read(&self, _: &Caller, _: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
+        self.do_read(args)
+    }
+
+    fn write(&self, _: &Caller, _: NodeId, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {
+        self.do_write(args, data)
+    }
+
+    fn statfs(&self, _: &Caller, nodeid: NodeId) -> Result<abi::Kstatfs> {
+        self.do_statfs(nodeid)
+    }
+
+    fn release(&self, _: NodeId, args: &abi::ReleaseIn) -> Result<()> {
+        self.do_release(Fh(args.fh));
+        Ok(())
+    }
+
+    fn flush(&self, _: &Caller, _: NodeId, args: &abi::FlushIn) -> Result<()> {
+        self.do_flush(Fh(args.fh))
+    }
+
+    fn fsync(&self, _: &Caller, _: NodeId, args: &abi::FsyncIn) -> Result<()> {
+        self.do_fsync(args)
+    }
+
+    fn opendir(&self, caller: &Caller, nodeid: NodeId, args: &abi::OpenIn) -> Result<Opened> {
+        self.admit(caller)?;
+        self.do_opendir(nodeid, args)
+    }
+
+    fn readdir(
+        &self,
+        _: &Caller,
+        _: NodeId,
+        args: &abi::ReadIn,
+        sink: &mut DirSink<'_, '_>,
+    ) -> Result<()> {
+        self.do_readdir(args, sink)
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Caller,
+        nodeid: NodeId,
+        args: &abi::ReadIn,
+        sink: &mut DirSink<'_, '_>,
+    ) -> Result<()> {
+        self.do_readdirplus(nodeid, args, sink)
+    }
+
+    fn releasedir(&self, _: NodeId, args: &abi::ReleaseIn) -> Result<()> {
+        self.handles.close_dir(Fh(args.fh));
+        Ok(())
+    }
+
+    fn fsyncdir(&self, _: &Caller, _: NodeId, args: &abi::FsyncIn) -> Result<()> {
+        self.do_fsyncdir(args)
+    }
+
+    fn setxattr(&self, caller: &Caller, nodeid: NodeId, xattr: &SetXattr<'_>) -> Result<()> {
+        self.admit(caller)?;
+        self.do_setxattr(nodeid, xattr)
+    }
+
+    fn getxattr(&self, _: &Caller, nodeid: NodeId, name: &CStr, value: &mut [u8]) -> Result<usize> {
+        self.do_getxattr(nodeid, name, value)
+    }
+
+    fn listxattr(&self, caller: &Caller, nodeid: NodeId, list: &mut [u8]) -> Result<usize> {
+        self.do_listxattr(caller, nodeid, list)
+    }
+
+    fn removexattr(&self, caller: &Caller, nodeid: NodeId, name: &CStr) -> Result<()> {
+        self.admit(caller)?;
+        self.do_removexattr(nodeid, name)
+    }
+
+    fn access(&self, caller: &Caller, nodeid: NodeId, mask: u32) -> Result<()> {
+        self.admit(caller)?;
+        self.do_access(nodeid, mask)
+    }
+
+    fn fallocate(&self, caller: &Caller, _: NodeId, args: &abi::FallocateIn) -> Result<()> {
+        self.do_fallocate(caller, args)
+    }
+
+    fn lseek(&self, _: &Caller, _: NodeId, args: &abi::LseekIn) -> Result<u64> {
+        self.do_lseek(args)
+    }
+
+    fn copy_file_range(
+        &self,
+        caller: &Caller,
+        _: NodeId,
+        args: &abi::CopyFileRangeIn,
+    ) -> Result<u64> {
+        self.do_copy_file_range(caller, args)
+    }
+
+    fn ioctl(
+        &self,
+        _: &Caller,
+        _: NodeId,
+        args: &abi::IoctlIn,
+        buffers: IoctlBuffers<'_>,
+    ) -> Result<i32> {
+        self.do_ioctl(args, buffers)
+    }
+
+    fn syncfs(&self, _: &Caller, nodeid: NodeId) -> Result<()> {
+        self.do_syncfs(nodeid)
+    }
+}
+
+/// Opens `name` in the directory `parent` without following a link: the object itself.
+fn open_child(parent: &OwnedFd, name: Name<'_>) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::openat(parent, name.as_c_str(), flags, Mode::empty())
+}
+
+/// An owned descriptor as a file that may be shared.
+fn shared(fd: OwnedFd) -> Arc<File> {
+    Arc::new(File::from(fd))
+}

@@ -1,0 +1,130 @@
+//! Opening and closing files: OPEN, CREATE, TMPFILE, FLUSH, RELEASE.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::fstat;
+
+use super::backing::{DataPath, IoMode};
+use super::handle::OpenFile;
+use super::inode::{Found, Inode, Keep};
+use super::namespace::{prepare, split};
+use super::{Local, shared};
+use crate::abi::{self, OpenFlags};
+use crate::fs::{Caller, Entry, Fh, Name, NodeId, Opened, Result};
+use crate::sys::caller::{self, impersonate};
+use crate::sys::objfd;
+
+impl Local {
+    pub(super) fn do_open(&self, nodeid: NodeId, args: &abi::OpenIn) -> Result<Opened> {
+        let inode = self.inodes.get(nodeid)?;
+        let flags = wire_flags(args.flags);
+        let object = self.inodes.fd_of(&inode)?;
+        if flags.contains(OFlag::O_TRUNC) {
+            caller::keep_suid(args.open_flags & abi::OPEN_KILL_SUIDGID == 0);
+        }
+        let daemon_flags = daemon_flags(flags);
+        let fd = self.inodes.make_room(|| objfd::reopen(object.as_fd(), daemon_flags))?;
+        Ok(self.opened(inode, fd, flags))
+    }
+
+    pub(super) fn do_create(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: Name<'_>,
+        args: &abi::CreateIn,
+    ) -> Result<(Entry, Opened)> {
+        let parent = self.inodes.fd(parent)?;
+        let flags = wire_flags(args.flags);
+        // Always exclusive: a file that somebody else has made meanwhile must go through a lookup
+        // and the permission check of an OPEN. ESTALE has the kernel do just that.
+        let exclusive = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open_flags = (daemon_flags(flags) - OFlag::O_TRUNC) | exclusive;
+        let fd = self.create_as(caller, args, || {
+            openat(&*parent, name.as_c_str(), open_flags, split(args.mode).1)
+        });
+        let fd = match fd {
+            Err(Errno::EEXIST) if !flags.contains(OFlag::O_EXCL) => return Err(Errno::ESTALE),
+            fd => fd?,
+        };
+        self.created(fd, flags)
+    }
+
+    pub(super) fn do_tmpfile(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        args: &abi::CreateIn,
+    ) -> Result<(Entry, Opened)> {
+        let parent = self.inodes.fd(parent)?;
+        let flags = wire_flags(args.flags);
+        let keep = OFlag::O_ACCMODE | OFlag::O_EXCL | OFlag::O_SYNC | OFlag::O_DSYNC;
+        let open_flags = (flags & keep) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+        let fd = self
+            .create_as(caller, args, || openat(&*parent, c".", open_flags, split(args.mode).1))?;
+        self.created(fd, flags)
+    }
+
+    fn create_as(
+        &self,
+        caller: &Caller,
+        args: &abi::CreateIn,
+        create: impl FnMut() -> Result<OwnedFd>,
+    ) -> Result<OwnedFd> {
+        prepare(args.umask, args.mode);
+        let _as_caller = impersonate(caller.uid, caller.gid)?;
+        self.inodes.make_room(create)
+    }
+
+    fn created(&self, fd: OwnedFd, flags: OFlag) -> Result<(Entry, Opened)> {
+        // The table wants a descriptor of its own; a file that has no name yet can not be reopened
+        // by its handle alone once this one is closed, so O_TMPFILE's is kept like any other.
+        let object = self.inodes.make_room(|| objfd::reopen(fd.as_fd(), OFlag::O_PATH))?;
+        let found = Found { stat: fstat(&fd)?, fd: object };
+        let attributes = self.attributes(&found.stat);
+        let inode = self.inodes.acquire(found, Keep::Fd)?;
+        let entry_valid = self.settings.entry_valid;
+        let entry = Entry { nodeid: inode.nodeid, generation: 0, entry_valid, attributes };
+        Ok((entry, self.opened(inode, fd, flags)))
+    }
+
+    fn opened(&self, inode: Arc<Inode>, fd: OwnedFd, flags: OFlag) -> Opened {
+        let mode = self.data_path().open(&inode, fd.as_fd());
+        let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
+        let (open_flags, backing) = match mode {
+            // Closing a local file has nothing to tell: no FLUSH.
+            IoMode::Passthrough(id) => (OpenFlags::PASSTHROUGH | OpenFlags::NOFLUSH, Some(id)),
+            IoMode::Cached if read_only => (OpenFlags::NOFLUSH, None),
+            // Bytes that were written through a mapping reach the source by the last close.
+            IoMode::Cached => (OpenFlags::empty(), None),
+        };
+        let fh = self.handles.open_file(OpenFile { file: shared(fd), inode, flags, mode });
+        Opened { fh, flags: open_flags, backing }
+    }
+
+    pub(super) fn do_flush(&self, fh: Fh) -> Result<()> {
+        // What close(2) of a duplicate would report: nothing, on a local file system, and the
+        // kernel has written its dirty pages before it sent this.
+        self.handles.file(fh).map(drop)
+    }
+
+    pub(super) fn do_release(&self, fh: Fh) {
+        if let Some(open) = self.handles.close_file(fh) {
+            DataPath::release(&open.inode, open.mode);
+        }
+    }
+}
+
+/// Flags of open(2) as the kernel passes them on.
+fn wire_flags(flags: u32) -> OFlag {
+    OFlag::from_bits_retain(flags.cast_signed())
+}
+
+/// The caller's flags for the daemon's own descriptor. O_DIRECT would demand aligned buffers of
+/// the daemon; where the kernel passes I/O through, it applies the caller's flags itself.
+fn daemon_flags(flags: OFlag) -> OFlag {
+    flags - OFlag::O_DIRECT - OFlag::O_CREAT - OFlag::O_EXCL - OFlag::O_NOFOLLOW
+}

@@ -1,0 +1,89 @@
+//! /dev/fuse and its ioctls: clone a channel, register and release backing files.
+#![expect(unsafe_code, reason = "ioctl(2) takes untyped arguments")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+const FUSE_DEV_IOC_CLONE: libc::c_ulong = 0x8004_e500;
+const FUSE_DEV_IOC_BACKING_OPEN: libc::c_ulong = 0x4010_e501;
+const FUSE_DEV_IOC_BACKING_CLOSE: libc::c_ulong = 0x4004_e502;
+
+#[repr(C)]
+struct BackingMap {
+    fd: i32,
+    flags: u32,
+    padding: u64,
+}
+
+/// Opens /dev/fuse: a channel that belongs to no connection yet.
+pub fn open() -> io::Result<OwnedFd> {
+    let file: File = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
+    Ok(file.into())
+}
+
+/// Opens one more channel of the connection of `session` (FUSE_DEV_IOC_CLONE).
+pub fn clone(session: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let channel = open()?;
+    let source = u32::try_from(session.as_raw_fd()).expect("descriptors are not negative");
+    // SAFETY: the ioctl reads one u32 at the pointer, which outlives the call.
+    let result = unsafe { libc::ioctl(channel.as_raw_fd(), FUSE_DEV_IOC_CLONE, &raw const source) };
+    Errno::result(result)?;
+    Ok(channel)
+}
+
+/// A file that the kernel reads and writes itself for the opens that name it.
+///
+/// It holds on to the file and to the registrar's credentials until it is closed; files that were
+/// opened with it keep their own reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackingId(i32);
+
+impl BackingId {
+    /// As `fuse_open_out::backing_id`.
+    pub fn raw(self) -> i32 {
+        self.0
+    }
+}
+
+/// What a file system may ask of the kernel by itself, outside of any request.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    session: Arc<OwnedFd>,
+}
+
+impl Kernel {
+    pub(crate) fn new(session: Arc<OwnedFd>) -> Self {
+        Kernel { session }
+    }
+
+    /// Registers `file`, a regular file (O_PATH suffices), as a backing file.
+    ///
+    /// EPERM without CAP_SYS_ADMIN in the initial user namespace or without PASSTHROUGH
+    /// negotiated; ELOOP if its file system is stacked too deep; EOPNOTSUPP if it is not regular.
+    pub fn backing_open(&self, file: BorrowedFd<'_>) -> Result<BackingId, Errno> {
+        let map = BackingMap { fd: file.as_raw_fd(), flags: 0, padding: 0 };
+        let fd = self.session.as_raw_fd();
+        // SAFETY: the ioctl reads one fuse_backing_map at the pointer, which outlives the call.
+        let id = unsafe { libc::ioctl(fd, FUSE_DEV_IOC_BACKING_OPEN, &raw const map) };
+        Errno::result(id).map(BackingId)
+    }
+
+    /// Releases a backing file; opens that use it go on.
+    pub fn backing_close(&self, id: BackingId) -> Result<(), Errno> {
+        let raw = u32::try_from(id.0).map_err(|_| Errno::EINVAL)?;
+        let fd = self.session.as_raw_fd();
+        // SAFETY: the ioctl reads one u32 at the pointer, which outlives the call.
+        let result = unsafe { libc::ioctl(fd, FUSE_DEV_IOC_BACKING_CLOSE, &raw const raw) };
+        Errno::result(result).map(drop)
+    }
+}
+
+impl AsFd for Kernel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.session.as_fd()
+    }
+}

@@ -1,0 +1,11 @@
+//! The system-call boundary: safe functions over what `nix` does not have.
+//!
+//! `unsafe` is denied in the crate and reopened here file by file. Every function takes and returns
+//! owned or borrowed descriptors; none keeps a pointer beyond the call.
+
+pub mod caller;
+pub mod fuse_dev;
+pub mod handle;
+pub mod mount;
+pub(crate) mod objfd;
+pub mod process;

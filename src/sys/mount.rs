@@ -1,0 +1,233 @@
+//! Mounting: a private view of the source, mount(2) or fusermount3 for the FUSE side, and the way
+//! back.
+#![expect(unsafe_code, reason = "open_tree and mount_setattr; descriptors from SCM_RIGHTS")]
+
+use std::ffi::CString;
+use std::io::{self, IoSliceMut, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, openat};
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::stat::Mode;
+
+use crate::config::MountOptions;
+
+/// The source directory as the daemon reaches it.
+#[derive(Debug)]
+pub struct SourceRoot {
+    /// O_PATH descriptor of the directory.
+    pub root: OwnedFd,
+    /// Whether it lies on a mount of its own that nobody else sees: what is mounted inside the
+    /// source (the FUSE mount itself, for one) does not show there, and its flags are ours.
+    pub private: bool,
+}
+
+/// Opens `source` through a private clone of its mount, or directly where that is not allowed.
+///
+/// The clone is detached and not recursive, as `mount --bind`; `ro` and `noatime` are put on it so
+/// that I/O which the kernel passes through honours them.
+pub fn open_source(source: &Path, options: &MountOptions) -> io::Result<SourceRoot> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let direct = nix::fcntl::open(source, flags, Mode::empty())?;
+    let private = match clone_mount(direct.as_fd()) {
+        Ok(tree) => tree,
+        Err(Errno::EPERM | Errno::ENOSYS | Errno::EINVAL) => {
+            return Ok(SourceRoot { root: direct, private: false });
+        }
+        Err(errno) => return Err(errno.into()),
+    };
+    let mut set = 0;
+    if options.ro {
+        set |= libc::MOUNT_ATTR_RDONLY;
+    }
+    if options.noatime {
+        set |= libc::MOUNT_ATTR_NOATIME;
+    }
+    set_attributes(
+        private.as_fd(),
+        set,
+        if options.noatime { libc::MOUNT_ATTR__ATIME } else { 0 },
+    )?;
+    let root = openat(&private, c".", flags, Mode::empty())?;
+    Ok(SourceRoot { root, private: true })
+}
+
+fn clone_mount(directory: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    let flags =
+        OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned() | libc::AT_EMPTY_PATH.cast_unsigned();
+    // SAFETY: open_tree takes a descriptor, an empty C string that outlives the call, and flags.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), c"".as_ptr(), flags) };
+    owned(Errno::result(fd)?)
+}
+
+fn set_attributes(tree: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Errno> {
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: clear,
+        // Never receive a mount that is made below the source later.
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    // SAFETY: mount_setattr reads `size` bytes of the structure, which outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+fn owned(fd: libc::c_long) -> Result<OwnedFd, Errno> {
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel just returned this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What a FUSE mount is made of.
+#[derive(Debug)]
+pub struct FuseMount<'a> {
+    /// Where it shows.
+    pub mountpoint: &'a Path,
+    /// The device name that `mount` shows.
+    pub fsname: &'a str,
+    /// The type is `fuse.SUBTYPE`.
+    pub subtype: &'a str,
+    /// Its options.
+    pub options: &'a MountOptions,
+}
+
+/// Mounts with mount(2); EPERM means that [`via_fusermount`] may still work.
+pub fn direct(mount: &FuseMount<'_>) -> io::Result<OwnedFd> {
+    let device = super::fuse_dev::open()?;
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    let fd = device.as_raw_fd();
+    let mut data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid}");
+    for option in kernel_options(mount.options) {
+        data.push(',');
+        data.push_str(option);
+    }
+    let options = mount.options;
+    let mut flags = MsFlags::empty();
+    flags.set(MsFlags::MS_RDONLY, options.ro);
+    flags.set(MsFlags::MS_NOSUID, options.nosuid);
+    flags.set(MsFlags::MS_NODEV, options.nodev);
+    flags.set(MsFlags::MS_NOEXEC, options.noexec);
+    flags.set(MsFlags::MS_NOATIME, options.noatime);
+    let fstype = format!("fuse.{}", mount.subtype);
+    nix::mount::mount(
+        Some(mount.fsname),
+        mount.mountpoint,
+        Some(fstype.as_str()),
+        flags,
+        Some(data.as_str()),
+    )?;
+    Ok(device)
+}
+
+fn kernel_options(options: &MountOptions) -> impl Iterator<Item = &'static str> {
+    let default_permissions = options.default_permissions || options.allow_other;
+    [(options.allow_other, "allow_other"), (default_permissions, "default_permissions")]
+        .into_iter()
+        .filter_map(|(on, name)| on.then_some(name))
+}
+
+/// Mounts through fusermount3, which is set-user-id root, for a user who may not mount.
+pub fn via_fusermount(mount: &FuseMount<'_>) -> io::Result<OwnedFd> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // fusermount3 inherits its end by number.
+    fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    let escape = |text: &str| text.replace('\\', "\\\\").replace(',', "\\,");
+    let mut options = format!("fsname={},subtype={}", escape(mount.fsname), escape(mount.subtype));
+    let given = mount.options;
+    let flags = [
+        (given.ro, "ro"),
+        (given.nosuid, "nosuid"),
+        (given.nodev, "nodev"),
+        (given.noexec, "noexec"),
+        (given.noatime, "noatime"),
+    ];
+    let flags = flags.into_iter().filter_map(|(on, name)| on.then_some(name));
+    for option in flags.chain(kernel_options(given)) {
+        options.push(',');
+        options.push_str(option);
+    }
+    let mut child = Command::new("fusermount3")
+        .arg("-o")
+        .arg(options)
+        .arg("--")
+        .arg(mount.mountpoint)
+        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    drop(theirs);
+    let device = receive_descriptor(&ours);
+    let mut complaint = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        stderr.read_to_string(&mut complaint)?;
+    }
+    let status = child.wait()?;
+    match device {
+        Ok(Some(device)) if status.success() => Ok(device),
+        _ => Err(io::Error::other(match complaint.trim() {
+            "" => format!("fusermount3: {status}"),
+            text => text.to_owned(),
+        })),
+    }
+}
+
+fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut byte = [0; 1];
+    let mut iov = [IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!(RawFd);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), flags)?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            if let Some(&fd) = fds.first() {
+                // SAFETY: the kernel installed this descriptor for us with this message.
+                return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Unmounts with umount2(2), or through fusermount3 for a user who may not.
+pub fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
+    let path = CString::new(mountpoint.as_os_str().as_bytes())?;
+    let flags = if lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
+    match umount2(path.as_c_str(), flags | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(Errno::EPERM) => {
+            let lazy = lazy.then_some("-z");
+            let output = Command::new("fusermount3")
+                .arg("-u")
+                .args(lazy)
+                .arg("--")
+                .arg(mountpoint)
+                .stdin(Stdio::null())
+                .output()?;
+            match output.status.success() {
+                true => Ok(()),
+                false => {
+                    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+                }
+            }
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}

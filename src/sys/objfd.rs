@@ -1,0 +1,154 @@
+//! Operations on an object that is held by an O_PATH descriptor.
+//!
+//! What has no call that takes such a descriptor goes through its /proc/self/fd link, which the
+//! kernel resolves to the very object, a symbolic link included (`nd_jump_link`).
+#![expect(unsafe_code, reason = "statx, getdents64, xattr and ioctl calls that nix does not have")]
+
+use std::ffi::CStr;
+use std::io::Write;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use zerocopy::FromZeros;
+
+use crate::abi;
+
+/// The /proc/self/fd path of a descriptor, on the stack.
+pub(crate) struct ProcPath([u8; 32]);
+
+impl ProcPath {
+    pub(crate) fn new(fd: BorrowedFd<'_>) -> Self {
+        let mut path = [0; 32];
+        write!(&mut path[..31], "/proc/self/fd/{}", fd.as_raw_fd()).expect("fits in 31 bytes");
+        ProcPath(path)
+    }
+
+    pub(crate) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).expect("the last byte is always zero")
+    }
+}
+
+/// Opens the object itself, for reading and so on as `flags` say. Flags that would look up or
+/// create a name make no sense here and are masked out.
+pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
+    let flags = flags - OFlag::O_CREAT - OFlag::O_EXCL - OFlag::O_NOFOLLOW - OFlag::O_NOCTTY;
+    nix::fcntl::open(ProcPath::new(fd).as_c_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// statx(2) of the object, as FUSE's bit-compatible structure.
+pub(crate) fn statx(fd: BorrowedFd<'_>, flags: i32, mask: u32) -> Result<abi::Statx, Errno> {
+    let mut stat = abi::Statx::new_zeroed();
+    // SAFETY: abi::Statx is 256 bytes long and laid out as struct statx; both pointers outlive the
+    // call, and any bytes the kernel writes are valid integers.
+    let result = unsafe {
+        libc::statx(
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags | libc::AT_EMPTY_PATH,
+            mask,
+            (&raw mut stat).cast(),
+        )
+    };
+    Errno::result(result)?;
+    Ok(stat)
+}
+
+/// utimensat(2) on the object.
+pub(crate) fn set_times(fd: BorrowedFd<'_>, times: [libc::timespec; 2]) -> Result<(), Errno> {
+    // SAFETY: an array of two timespecs and an empty C string, both outlive the call.
+    let result = unsafe {
+        libc::utimensat(fd.as_raw_fd(), c"".as_ptr(), times.as_ptr(), libc::AT_EMPTY_PATH)
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Reads entries of a directory; 0 at its end.
+pub(crate) fn getdents64(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most `len` bytes to the exclusively borrowed buffer.
+    let count = unsafe {
+        libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
+    };
+    size(count)
+}
+
+/// getxattr(2) on the object; an empty `value` asks for the length.
+pub(crate) fn getxattr(fd: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> Result<usize, Errno> {
+    let path = ProcPath::new(fd);
+    // SAFETY: C strings that outlive the call; at most `len` bytes go to the borrowed buffer.
+    let count = unsafe {
+        libc::getxattr(
+            path.as_c_str().as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    size(count)
+}
+
+/// listxattr(2) on the object; an empty `list` asks for the length.
+pub(crate) fn listxattr(fd: BorrowedFd<'_>, list: &mut [u8]) -> Result<usize, Errno> {
+    let path = ProcPath::new(fd);
+    // SAFETY: a C string that outlives the call; at most `len` bytes go to the borrowed buffer.
+    let count =
+        unsafe { libc::listxattr(path.as_c_str().as_ptr(), list.as_mut_ptr().cast(), list.len()) };
+    size(count)
+}
+
+/// setxattr(2) on the object.
+pub(crate) fn setxattr(
+    fd: BorrowedFd<'_>,
+    name: &CStr,
+    value: &[u8],
+    flags: i32,
+) -> Result<(), Errno> {
+    let path = ProcPath::new(fd);
+    // SAFETY: C strings and `len` readable bytes, all outlive the call.
+    let result = unsafe {
+        libc::setxattr(
+            path.as_c_str().as_ptr(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            flags,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// removexattr(2) on the object.
+pub(crate) fn removexattr(fd: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    let path = ProcPath::new(fd);
+    // SAFETY: C strings that outlive the call.
+    let result = unsafe { libc::removexattr(path.as_c_str().as_ptr(), name.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// An ioctl whose argument is exactly the bytes of `argument`, read and written in place.
+pub(crate) fn ioctl(fd: BorrowedFd<'_>, cmd: u32, argument: &mut [u8; 64]) -> Result<i32, Errno> {
+    // SAFETY: the callers' list of commands has arguments of at most 28 bytes, in or out, and
+    // `argument` has 64 that are exclusively borrowed for the call.
+    let result =
+        unsafe { libc::ioctl(fd.as_raw_fd(), libc::c_ulong::from(cmd), argument.as_mut_ptr()) };
+    Errno::result(result)
+}
+
+/// pwritev2(2) with RWF_NOAPPEND: at `offset` even if the file was opened with O_APPEND.
+pub(crate) fn pwrite_noappend(
+    fd: BorrowedFd<'_>,
+    data: &[u8],
+    offset: i64,
+) -> Result<usize, Errno> {
+    const RWF_NOAPPEND: libc::c_int = 0x20;
+    let iov = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: one iovec over `len` bytes that the kernel only reads; both outlive the call.
+    let count = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const iov, 1, offset, RWF_NOAPPEND) };
+    size(count)
+}
+
+/// What a call of type ssize_t returned.
+fn size(count: impl TryInto<usize>) -> Result<usize, Errno> {
+    count.try_into().map_err(|_| Errno::last())
+}

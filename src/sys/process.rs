@@ -1,0 +1,72 @@
+//! The process as a whole: going to the background, its limits.
+#![expect(unsafe_code, reason = "fork(2)")]
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe, setsid};
+
+/// The background's end of the pipe on which the foreground waits for success or an error text.
+#[derive(Debug)]
+pub struct Readiness(File);
+
+/// What [`background`] returns in each of the two processes.
+#[derive(Debug)]
+pub enum Side {
+    /// The process that was started; it must exit with this result.
+    Foreground(Result<(), String>),
+    /// The one that goes on.
+    Background(Readiness),
+}
+
+/// Splits the process in two. Must be called before any thread is started.
+pub fn background() -> io::Result<Side> {
+    let (reader, writer) = pipe()?;
+    // SAFETY: the process has one thread, so the child inherits no lock that is held by another.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => {
+            drop(writer);
+            let mut message = String::new();
+            File::from(reader).read_to_string(&mut message)?;
+            // The child writes "ok" or the reason; nothing at all means that it died.
+            Ok(Side::Foreground(match message.as_str() {
+                "ok" => Ok(()),
+                "" => Err("the daemon died before the mount was ready".to_owned()),
+                reason => Err(reason.to_owned()),
+            }))
+        }
+        ForkResult::Child => {
+            drop(reader);
+            setsid()?;
+            Ok(Side::Background(Readiness(writer.into())))
+        }
+    }
+}
+
+impl Readiness {
+    /// The mount works: lets the foreground exit 0, and leaves its terminal and directory.
+    pub fn ready(mut self) -> io::Result<()> {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        std::env::set_current_dir("/")?;
+        dup2_stdin(&null)?;
+        dup2_stdout(&null)?;
+        dup2_stderr(&null)?;
+        self.0.write_all(b"ok")
+    }
+
+    /// It does not: lets the foreground print `reason` and fail.
+    pub fn failed(mut self, reason: &str) {
+        // If the foreground is gone there is nobody left to tell.
+        let _ = self.0.write_all(reason.as_bytes());
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard one; returns what is in force.
+pub fn raise_nofile() -> u64 {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    }
+}

@@ -1,0 +1,112 @@
+//! The classic transport: read(2) and writev(2) on /dev/fuse, one cloned channel per worker.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::uio::{pread, writev};
+use zerocopy::IntoBytes;
+
+use crate::protocol::encode;
+use crate::sys::fuse_dev;
+
+/// One descriptor of /dev/fuse. A reply must leave through the channel its request came from.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    device: Arc<OwnedFd>,
+}
+
+/// What a receive brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A request of so many bytes.
+    Request(usize),
+    /// The connection is over: unmounted or aborted.
+    Closed,
+}
+
+impl Channel {
+    /// A channel over a descriptor of /dev/fuse that belongs to a connection.
+    pub fn new(device: Arc<OwnedFd>) -> Self {
+        Channel { device }
+    }
+
+    /// Waits for a request.
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
+        loop {
+            match nix::unistd::read(&self.device, buffer) {
+                Ok(0) => return Ok(Received::Closed),
+                Ok(size) => return Ok(Received::Request(size)),
+                // ENOENT: the request was interrupted before it could be read.
+                Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
+                // ECONNABORTED says the same of an aborted connection (ABORT_ERROR).
+                Err(Errno::ENODEV | Errno::ECONNABORTED) => return Ok(Received::Closed),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Answers `unique` with `parts`, one behind the other.
+    pub fn reply(&self, unique: u64, parts: [&[u8]; 2]) -> Result<(), Errno> {
+        let body = parts[0].len() + parts[1].len();
+        let header = encode::header(unique, Ok(body));
+        self.send(&[
+            IoSlice::new(header.as_bytes()),
+            IoSlice::new(parts[0]),
+            IoSlice::new(parts[1]),
+        ])
+    }
+
+    /// Answers `unique` with an error.
+    pub fn reply_error(&self, unique: u64, errno: Errno) -> Result<(), Errno> {
+        let header = encode::header(unique, Err(errno));
+        self.send(&[IoSlice::new(header.as_bytes())])
+    }
+
+    fn send(&self, parts: &[IoSlice<'_>]) -> Result<(), Errno> {
+        match writev(&self.device, parts) {
+            // The request or the whole connection is gone, and with it whoever waited.
+            Ok(_) | Err(Errno::ENOENT | Errno::ENODEV | Errno::ECONNABORTED) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+}
+
+/// Reads a range of a file into `buffer` until it is full or the file ends.
+pub fn read_range(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let position = i64::try_from(offset).ok().and_then(|at| at.checked_add(filled as i64));
+        let position = position.ok_or(Errno::EINVAL)?;
+        match pread(file, &mut buffer[filled..], position) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Errno::EINTR) => {}
+            // What was read before the error is the answer; the next READ meets the error.
+            Err(errno) if filled == 0 => return Err(errno),
+            Err(_) => break,
+        }
+    }
+    Ok(filled)
+}
+
+/// The channels of a connection: one per worker, or one for all where cloning is refused.
+pub fn channels(session: &Arc<OwnedFd>, workers: usize) -> (Vec<Channel>, Option<io::Error>) {
+    let first = Channel::new(session.clone());
+    let mut channels = vec![first.clone()];
+    while channels.len() < workers {
+        match fuse_dev::clone(session.as_fd()) {
+            Ok(device) => channels.push(Channel::new(Arc::new(device))),
+            Err(error) => return (vec![first; workers], Some(error)),
+        }
+    }
+    (channels, None)
+}

@@ -1,0 +1,4 @@
+//! How requests arrive and replies leave. A transport knows nothing of file systems.
+
+pub mod buffers;
+pub mod dev;

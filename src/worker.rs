@@ -1,0 +1,116 @@
+//! A worker: receives on its channel, has the file system answer, replies, counts.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use tracing::{error, warn};
+
+use crate::abi::Opcode;
+use crate::dispatch::{Outcome, dispatch};
+use crate::fs::Filesystem;
+use crate::metrics::{Metrics, Shard};
+use crate::protocol::decode::{Dialect, Frame, Malformed, Operation, decode};
+use crate::protocol::encode::ReplyBuf;
+use crate::sys::caller;
+use crate::transport::buffers::Buffers;
+use crate::transport::dev::{Channel, Received, read_range};
+
+/// Everything that a worker needs for its whole life.
+#[derive(Debug)]
+pub struct Worker<F: ?Sized> {
+    /// Which one it is, and which metrics shard is its own.
+    pub index: usize,
+    /// Its way to the kernel.
+    pub channel: Channel,
+    /// Its memory.
+    pub buffers: Buffers,
+    /// Counters of all workers.
+    pub metrics: Arc<Metrics>,
+    /// How requests are to be read.
+    pub dialect: Dialect,
+    /// Who answers.
+    pub fs: Arc<F>,
+}
+
+impl<F: Filesystem + ?Sized> Worker<F> {
+    /// Serves requests until the connection is over.
+    pub fn run(mut self) -> io::Result<()> {
+        caller::enter_worker()?;
+        let metrics = self.metrics.clone();
+        let shard = metrics.shard(self.index);
+        loop {
+            match self.channel.receive(&mut self.buffers.request) {
+                Ok(Received::Request(size)) => self.serve(size, shard),
+                Ok(Received::Closed) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn serve(&mut self, size: usize, shard: &Shard) {
+        let arrived = Instant::now();
+        let Worker { channel, buffers, fs, dialect, .. } = self;
+        let frame = Frame::from_contiguous(&buffers.request[..size]);
+        let request = match frame.and_then(|frame| decode(frame, *dialect)) {
+            Ok(request) => request,
+            Err(malformed) => return refuse(channel, malformed, shard),
+        };
+        let unique = request.header.unique;
+        let mut reply = ReplyBuf::new(&mut buffers.reply);
+        // A request that panics is answered by the EIO of an unanswered one, and the worker lives.
+        let answered = catch_unwind(AssertUnwindSafe(|| dispatch(&**fs, &request, &mut reply)));
+        let outcome = answered.unwrap_or_else(|_| {
+            error!(opcode = request.header.opcode, "panicked while serving a request: EIO");
+            Err(Errno::EIO)
+        });
+        let sent = match outcome {
+            Ok(Outcome::NoReply) => Ok(Ok(())),
+            Ok(Outcome::Buffered) => {
+                let (fixed, payload) = reply.parts();
+                if let Operation::Read(_) = request.operation {
+                    shard.record_read(payload.len());
+                }
+                channel.reply(unique, [fixed, payload]).map(Ok)
+            }
+            Ok(Outcome::FileRange { file, offset, len }) => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX).min(buffers.reply.len());
+                match read_range(&file, offset, &mut buffers.reply[..len]) {
+                    Ok(count) => {
+                        shard.record_read(count);
+                        channel.reply(unique, [&[], &buffers.reply[..count]]).map(Ok)
+                    }
+                    Err(errno) => channel.reply_error(unique, errno).map(|()| Err(errno)),
+                }
+            }
+            Err(errno) => channel.reply_error(unique, errno).map(|()| Err(errno)),
+        };
+        let result = sent.unwrap_or_else(|errno| {
+            error!(opcode = request.header.opcode, %errno, "the kernel refused a reply");
+            // The caller still waits; an error without a payload is always well-formed.
+            let _ = channel.reply_error(unique, Errno::EIO);
+            Err(Errno::EIO)
+        });
+        if let (Operation::Write { args, .. }, Ok(())) = (&request.operation, result) {
+            shard.record_written(args.size);
+        }
+        let opcode = Opcode::from_raw(request.header.opcode).expect("it was decoded");
+        shard.record(opcode, result, arrived.elapsed());
+    }
+}
+
+fn refuse(channel: &Channel, malformed: Malformed, shard: &Shard) {
+    shard.record_malformed();
+    warn!(opcode = malformed.opcode, reason = malformed.reason, "refused a malformed request");
+    let no_reply = [Opcode::Forget, Opcode::BatchForget, Opcode::Interrupt];
+    if Opcode::from_raw(malformed.opcode).is_some_and(|opcode| no_reply.contains(&opcode)) {
+        return;
+    }
+    if let Some(unique) = malformed.unique {
+        if let Err(errno) = channel.reply_error(unique, malformed.errno) {
+            error!(%errno, "the kernel refused the answer to a malformed request");
+        }
+    }
+}
