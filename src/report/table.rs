@@ -1,6 +1,8 @@
 //! The comparison as a table for a terminal.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, TableComponent, presets,
+};
 
 use super::statistics::Verdict;
 use super::summary::{CellResult, CellSummary, Summary};
@@ -15,7 +17,7 @@ pub fn render(summary: &Summary) -> String {
         let cells: Vec<&CellSummary> =
             summary.cells.iter().filter(|cell| cell.unit.is_rate() == rates).collect();
         if !cells.is_empty() {
-            parts.push(table(&cells, column).to_string());
+            parts.push(format!("{}\n", table(&cells, column)));
         }
     }
     parts.extend(text::headline(summary));
@@ -26,7 +28,10 @@ pub fn render(summary: &Summary) -> String {
 
 fn table(cells: &[&CellSummary], ratio: &str) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(presets::NOTHING);
+    for line in [TableComponent::HeaderLines, TableComponent::MiddleHeaderIntersections] {
+        table.set_style(line, '─');
+    }
     table.set_content_arrangement(ContentArrangement::Dynamic);
     let kind = if cells[0].unit.is_rate() { "fio, data" } else { "metadata, 1 thread" };
     table.set_header([

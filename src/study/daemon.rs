@@ -5,8 +5,12 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use super::error::DemoError;
 use super::interrupt::Interrupt;
@@ -17,7 +21,9 @@ use super::system::System;
 use crate::metrics::snapshot::Snapshot;
 
 const READY_LIMIT: Duration = Duration::from_secs(15);
-const EXIT_LIMIT: Duration = Duration::from_secs(10);
+/// What an unmounted daemon gets to end by itself, and what it gets after a signal.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(5);
+const EXIT_LIMIT: Duration = Duration::from_secs(5);
 const KEPT_STDERR: usize = 4096;
 
 /// A mounted fusewire. Unmounts and ends the daemon on drop.
@@ -26,6 +32,8 @@ pub(crate) struct Fusewire {
     exe: PathBuf,
     mountpoint: PathBuf,
     child: Mutex<Option<Child>>,
+    /// Whether the mount has been seen; from then on a bad exit status is an error.
+    ready: AtomicBool,
     stderr: Arc<Mutex<String>>,
 }
 
@@ -65,6 +73,7 @@ impl Fusewire {
             exe: launch.exe.to_owned(),
             mountpoint: launch.mountpoint.to_owned(),
             child: Mutex::new(Some(child)),
+            ready: AtomicBool::new(false),
             stderr,
         };
         system.wait_ready(interrupt)?;
@@ -77,6 +86,7 @@ impl Fusewire {
             interrupt.check()?;
             let mount = mounts::mounted_at(&self.mountpoint)?;
             if mount.is_some_and(|mount| mount.is_fuse()) {
+                self.ready.store(true, Ordering::Relaxed);
                 return Ok(());
             }
             self.check_alive()?;
@@ -92,20 +102,27 @@ impl Fusewire {
     pub(crate) fn release(&self) -> Result<(), DemoError> {
         let Some(mut child) = self.child().take() else { return Ok(()) };
         let unmounted = mounts::unmount(&self.mountpoint, Duration::from_secs(3));
-        let ended = match wait(&mut child, EXIT_LIMIT, &|| false) {
-            Ok(Some(status)) if status.success() => Ok(()),
+        let ready = self.ready.load(Ordering::Relaxed);
+        // Not mounted yet, it would not notice an unmount: then only a signal ends it.
+        let patience = if ready { UNMOUNT_LIMIT } else { Duration::ZERO };
+        let mut ended = wait(&mut child, patience, &|| false);
+        if matches!(ended, Ok(None)) {
+            signal(&child, Signal::SIGTERM);
+            ended = wait(&mut child, EXIT_LIMIT, &|| false);
+        }
+        let ended = match ended {
+            Ok(Some(status)) if status.success() || !ready => Ok(()),
             Ok(Some(status)) => Err(self.error(format!("ended with {status}"))),
             Ok(None) | Err(_) => {
                 // Its descriptors close with it, which aborts the connection.
-                let _ = child.kill();
+                signal(&child, Signal::SIGKILL);
                 let _ = wait(&mut child, EXIT_LIMIT, &|| false);
-                let problem = format!("did not end within {} s of the unmount and was killed", {
-                    EXIT_LIMIT.as_secs()
-                });
-                Err(self.error(problem))
+                Err(self.error("had to be killed: it did not end when unmounted".into()))
             }
         };
-        unmounted.and(ended)
+        // What it mounted between our unmount and its end.
+        let settled = mounts::unmount(&self.mountpoint, Duration::ZERO);
+        unmounted.and(settled).and(ended)
     }
 
     /// The last the daemon wrote. The reader thread sees the end of the pipe soon after the
@@ -150,9 +167,8 @@ impl System for Fusewire {
     }
 
     fn abort(&self) {
-        if let Some(child) = self.child().as_mut() {
-            // An error means that it is gone already.
-            let _ = child.kill();
+        if let Some(child) = self.child().as_ref() {
+            signal(child, Signal::SIGKILL);
         }
     }
 }
@@ -160,6 +176,13 @@ impl System for Fusewire {
 impl Drop for Fusewire {
     fn drop(&mut self) {
         complain(self.release());
+    }
+}
+
+/// To its whole group: a mount helper it has started must not outlive it. Gone already is fine.
+fn signal(child: &Child, signal: Signal) {
+    if let Ok(group) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(group), signal);
     }
 }
 

@@ -18,6 +18,7 @@ use super::options::DemoOptions;
 use super::plan::{self, Step};
 use super::progress::{self, Bar};
 use super::sample::Sample;
+use super::scratch::complain;
 use super::system::{Native, System};
 use super::{preflight, prepare, runner};
 use crate::report;
@@ -41,9 +42,7 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
         Some(dir) => Backing::directory(dir, &checked.temporary)?,
     };
     let measured = measure(options, &backing, &interrupt, (&cells, &steps), seed, &mut environment);
-    let released = backing.release();
-    let samples = measured?;
-    released?;
+    let samples = first_error(measured, backing.release())?;
     environment.duration_seconds = begin.elapsed().as_secs_f64();
     environment.steal_percent = CpuTicks::now().steal_percent_since(ticks);
 
@@ -151,10 +150,18 @@ fn measure(
         environment.in_force = fusewire.snapshot()?.as_ref().map(InForce::from);
     }
     // Explicitly, not by drop: the thread of a turn that was given up may still hold a reference.
-    let released = fusewire.release();
-    let samples = samples?;
-    released?;
-    Ok(samples)
+    first_error(samples, fusewire.release())
+}
+
+/// Both must be said; the first is what the user has to know most.
+fn first_error<T>(work: Result<T, DemoError>, undo: Result<(), DemoError>) -> Result<T, DemoError> {
+    match (work, undo) {
+        (Ok(value), undo) => undo.map(|()| value),
+        (Err(error), undo) => {
+            complain(undo);
+            Err(error)
+        }
+    }
 }
 
 fn describe(backing: &Backing) -> Result<environment::Backing, DemoError> {

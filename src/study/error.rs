@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// Why `fusewire demo` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// A signal asked us to stop; everything has been cleaned up.
-    #[error("interrupted by {}; nothing was left mounted and no results were written", signal_name(*.signal))]
+    /// A signal asked us to stop.
+    #[error("interrupted by {}; no results were written", signal_name(*.signal))]
     Interrupted {
         /// Signal number.
         signal: i32,

@@ -19,12 +19,12 @@ pub struct DemoOptions {
     pub results: PathBuf,
 
     /// Rounds; each runs every cell natively, through fusewire, and natively again
-    #[arg(long, value_name = "N", default_value_t = 4,
+    #[arg(long, value_name = "N", default_value_t = 5,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
 
     /// Length of one fio job
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.3, value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.25, value_parser = parse_seconds)]
     pub seconds: f64,
 
     /// Size of the test file of the fio jobs
@@ -78,7 +78,7 @@ mod tests {
         Wrapper::command().debug_assert();
         let parse = |line: &str| Wrapper::try_parse_from(line.split(' '));
         let options = parse("demo").expect("no argument is needed").options;
-        assert_eq!((options.rounds, options.dir), (4, None));
+        assert_eq!((options.rounds, options.dir), (5, None));
         let options =
             parse("demo /d --only stat --only qd1 -- --data copy").expect("valid").options;
         assert_eq!(options.mount_args, ["--data", "copy"]);

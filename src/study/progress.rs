@@ -11,14 +11,14 @@ use super::runner::Progress;
 use super::sample::Role;
 
 /// fio's own start and end, and the preparation of the cache.
-const FIO_OVERHEAD: Duration = Duration::from_millis(380);
+const FIO_OVERHEAD: Duration = Duration::from_millis(350);
 
 /// What a turn is expected to take.
 pub(crate) fn expected(cell: &Cell, role: Role, fio_seconds: f64) -> Duration {
     match (cell.work, role) {
         (Work::Fio(_), _) => FIO_OVERHEAD + Duration::from_secs_f64(fio_seconds),
-        (Work::Metadata(_), Role::Fusewire) => Duration::from_millis(600),
-        (Work::Metadata(_), _) => Duration::from_millis(300),
+        (Work::Metadata(_), Role::Fusewire) => Duration::from_millis(500),
+        (Work::Metadata(_), _) => Duration::from_millis(200),
     }
 }
 
