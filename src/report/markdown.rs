@@ -114,7 +114,8 @@ fn method(page: &mut String, summary: &Summary) {
          again, one after the other in a seeded order. A round's ratio is fusewire against the \
          geometric mean of its two native runs; shown is the median of the rounds with its \
          bootstrap 95 % interval. A/A is what native differs from itself by. \"slower\" and \
-         \"faster\" are said only if the interval excludes 1 and the median lies outside A/A. \
+         \"faster\" are said only if the interval excludes 1 and the median lies outside A/A; \
+         \"unclear\" is no difference in an interval too wide to show one. \
          fio jobs last {} s on one {} MiB file which both systems share, written once and \
          overwritten in place; buffered cells are warm, O_DIRECT cells have no page cached.",
         method.rounds, method.seed, method.fio_seconds, method.size_mib

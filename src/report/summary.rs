@@ -226,6 +226,7 @@ fn compare(
     let nothing = || "no figures".to_owned();
     let ratio = statistics::bootstrap_median(&ratios, seed).ok_or_else(nothing)?;
     let noise_band = statistics::noise_band(&pairs, seed).ok_or_else(nothing)?;
+    let verdict = statistics::verdict(ratio, noise_band, unit.is_rate());
     let requests_per_operation = requests(&rounds.fusewire);
     let cpu = |run: &Measurement| run.client.user_cpu_us + run.client.system_cpu_us;
     let daemon = |run: &Measurement, value: fn(&crate::study::sample::DaemonWork) -> f64| {
@@ -237,7 +238,7 @@ fn compare(
         fusewire: statistics::median(&f).ok_or_else(nothing)?,
         ratio,
         noise_band,
-        verdict: statistics::verdict(ratio, noise_band, unit.is_rate()),
+        verdict,
         daemon_cpu_us_per_operation: per_operation(&rounds.fusewire, |run| {
             daemon(run, |work| work.consumption.user_cpu_us + work.consumption.system_cpu_us)
         }),
@@ -249,7 +250,7 @@ fn compare(
         }),
         native_latency_ns: latency(&native),
         fusewire_latency_ns: latency(&rounds.fusewire),
-        flags: flags(cell, ratio, &rounds.fusewire, environment),
+        flags: flags(cell, verdict, &rounds.fusewire, environment),
         requests_per_operation,
     })
 }
@@ -291,7 +292,7 @@ fn latency(runs: &[&Measurement]) -> Percentiles {
 /// copy cell whose bytes did not, is not what its row says.
 fn flags(
     cell: &Cell,
-    ratio: Interval,
+    verdict: Verdict,
     runs: &[&Measurement],
     environment: &Environment,
 ) -> Vec<String> {
@@ -310,9 +311,12 @@ fn flags(
         if mode == Some("copy") && moved == 0 && job.direct_queue_depth.is_some() {
             flags.push("O_DIRECT, yet no READ/WRITE request reached the daemon".into());
         }
-    }
-    if ratio.high / ratio.low > 1.5 {
-        flags.push("the interval is wide: a quieter machine or more --rounds would tell".into());
+        if mode == Some("copy") && verdict == Verdict::Faster && job.direct_queue_depth.is_some() {
+            flags.push(
+                "faster than native because the daemon's own I/O hit the page cache, not the device"
+                    .into(),
+            );
+        }
     }
     flags
 }
@@ -321,6 +325,8 @@ fn flags(
 mod tests {
     use super::*;
     use crate::report::fixture;
+    use crate::study::matrix;
+    use crate::study::sample::DaemonWork;
 
     fn comparison(summary: &Summary, id: &str) -> Comparison {
         let cell = summary.cells.iter().find(|cell| cell.cell.id == id).expect("is in the fixture");
@@ -382,6 +388,25 @@ mod tests {
         environment.in_force.as_mut().expect("is set").data.mode = "copy".into();
         let summary = Summary::new(&cells, &samples, &environment, fixture::METHOD);
         assert!(comparison(&summary, "buffered-read-1m").flags.is_empty());
+    }
+
+    #[test]
+    fn direct_copies_are_flagged_if_they_were_not_direct() {
+        let cell = matrix::demo().into_iter().find(|cell| cell.id == "direct-write-1m-qd1");
+        let cell = cell.expect("is in the demo");
+        let mut environment = fixture::environment();
+        environment.in_force.as_mut().expect("is set").data.mode = "copy".into();
+        let run = |requests: u64| Measurement {
+            operations: 10,
+            daemon: Some(DaemonWork {
+                requests: BTreeMap::from([("WRITE".into(), requests)]),
+                ..DaemonWork::default()
+            }),
+            ..Measurement::default()
+        };
+        assert_eq!(flags(&cell, Verdict::Slower, &[&run(10)], &environment), Vec::<String>::new());
+        assert!(flags(&cell, Verdict::Faster, &[&run(10)], &environment)[0].contains("page cache"));
+        assert!(flags(&cell, Verdict::Same, &[&run(0)], &environment)[0].contains("no READ/WRITE"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn row(cell: &CellSummary) -> Vec<Cell> {
         CellResult::Compared(comparison) => {
             let verdict = Cell::new(text::verdict(comparison.verdict));
             let verdict = match comparison.verdict {
-                Verdict::Same => verdict,
+                Verdict::Same | Verdict::Unclear => verdict,
                 Verdict::Faster => verdict.fg(Color::Green),
                 Verdict::Slower => verdict.fg(Color::Yellow),
             };

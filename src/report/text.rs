@@ -51,6 +51,7 @@ pub(crate) fn band(noise_band: f64) -> String {
 pub(crate) fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Same => "same",
+        Verdict::Unclear => "unclear",
         Verdict::Faster => "faster",
         Verdict::Slower => "slower",
     }
@@ -130,12 +131,23 @@ pub(crate) fn in_force(summary: &Summary) -> String {
 
 /// All flags of all cells.
 pub(crate) fn flags(summary: &Summary) -> Vec<String> {
-    let flags = summary.cells.iter().filter_map(|cell| Some((cell, cell.comparison()?)));
+    let cells =
+        summary.cells.iter().filter_map(|cell| Some((&cell.cell.title, cell.comparison()?)));
+    let mut flags = Vec::new();
+    let mut wide = Vec::new();
+    for (title, comparison) in cells {
+        flags.extend(comparison.flags.iter().map(|flag| format!("{title}: {flag}")));
+        if comparison.ratio.is_wide() {
+            wide.push(title.as_str());
+        }
+    }
+    if !wide.is_empty() {
+        let cells = wide.join("; ");
+        flags.push(format!(
+            "wide intervals, more --rounds on a quieter machine would tell: {cells}"
+        ));
+    }
     flags
-        .flat_map(|(cell, comparison)| {
-            comparison.flags.iter().map(|flag| format!("{}: {flag}", cell.cell.title))
-        })
-        .collect()
 }
 
 #[cfg(test)]

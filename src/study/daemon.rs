@@ -32,8 +32,10 @@ pub(crate) struct Fusewire {
     exe: PathBuf,
     mountpoint: PathBuf,
     child: Mutex<Option<Child>>,
-    /// Whether the mount has been seen; from then on a bad exit status is an error.
+    /// Whether the mount has been seen.
     ready: AtomicBool,
+    /// Whether its end has been told, or wanted: then its exit status is no news.
+    ended: AtomicBool,
     stderr: Arc<Mutex<String>>,
 }
 
@@ -74,6 +76,7 @@ impl Fusewire {
             mountpoint: launch.mountpoint.to_owned(),
             child: Mutex::new(Some(child)),
             ready: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             stderr,
         };
         system.wait_ready(interrupt)?;
@@ -102,6 +105,7 @@ impl Fusewire {
     pub(crate) fn release(&self) -> Result<(), DemoError> {
         let Some(mut child) = self.child().take() else { return Ok(()) };
         let unmounted = mounts::unmount(&self.mountpoint, Duration::from_secs(3));
+        let known = self.ended.load(Ordering::Relaxed);
         let ready = self.ready.load(Ordering::Relaxed);
         // Not mounted yet, it would not notice an unmount: then only a signal ends it.
         let patience = if ready { UNMOUNT_LIMIT } else { Duration::ZERO };
@@ -111,7 +115,7 @@ impl Fusewire {
             ended = wait(&mut child, EXIT_LIMIT, &|| false);
         }
         let ended = match ended {
-            Ok(Some(status)) if status.success() || !ready => Ok(()),
+            Ok(Some(status)) if status.success() || !ready || known => Ok(()),
             Ok(Some(status)) => Err(self.error(format!("ended with {status}"))),
             Ok(None) | Err(_) => {
                 // Its descriptors close with it, which aborts the connection.
@@ -161,13 +165,17 @@ impl System for Fusewire {
         };
         match status {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(self.error(format!("ended by itself ({status})"))),
+            Ok(Some(status)) => {
+                self.ended.store(true, Ordering::Relaxed);
+                Err(self.error(format!("ended unexpectedly ({status})")))
+            }
             Err(error) => Err(self.error(format!("cannot be waited for ({error})"))),
         }
     }
 
     fn abort(&self) {
         if let Some(child) = self.child().as_ref() {
+            self.ended.store(true, Ordering::Relaxed);
             signal(child, Signal::SIGKILL);
         }
     }
@@ -215,6 +223,6 @@ mod tests {
         let interrupt = Interrupt::default();
         let error = Fusewire::mount(&launch, &interrupt).expect_err("it refuses").to_string();
         assert!(error.contains("--no-such-option"), "{error}");
-        assert!(error.contains("ended by itself (exit status: 2)"), "{error}");
+        assert!(error.contains("ended unexpectedly (exit status: 2)"), "{error}");
     }
 }

@@ -17,16 +17,11 @@ use super::scratch::complain;
 /// the journal behind the measurement's back.
 pub(crate) const MKFS_OPTIONS: &str = "lazy_itable_init=0,lazy_journal_init=0";
 
-/// A loop device.
-#[derive(Debug)]
-struct LoopDevice(Option<PathBuf>);
-
-/// A mounted image. Fields are dropped in this order: the mount before the device under it. The
-/// file itself belongs to the caller's scratch directory, which outlives this value.
+/// A mounted image. The file itself belongs to the caller's scratch directory, which outlives this
+/// value.
 #[derive(Debug)]
 pub(crate) struct Image {
     point: Option<PathBuf>,
-    device: LoopDevice,
 }
 
 impl Image {
@@ -39,25 +34,26 @@ impl Image {
             "make an ext4 file system in a file",
             Command::new("mkfs.ext4").args(["-q", "-F", "-E", MKFS_OPTIONS]).arg(file),
         )?;
-        let device = LoopDevice::attach(file)?;
-        let path = device.path();
-        mount(Some(path), point, Some("ext4"), MsFlags::empty(), None::<&str>).map_err(
-            |errno| DemoError::Io {
-                action: format!("mount ext4 from {} on {}", path.display(), point.display()),
-                source: errno.into(),
-            },
-        )?;
-        Ok(Image { point: Some(point.to_owned()), device })
+        let device = attach(file)?;
+        let mounted = mount(Some(&device), point, Some("ext4"), MsFlags::empty(), None::<&str>);
+        // Either way: a device that is not mounted goes at once, a mounted one when it is
+        // unmounted, whoever does that and even if this process is killed (the kernel's
+        // lo_clr_fd turns into autoclear while the device is open).
+        let image = Image { point: mounted.is_ok().then(|| point.to_owned()) };
+        run_tool("detach the loop device", Command::new("losetup").arg("-d").arg(&device))?;
+        mounted.map_err(|errno| DemoError::Io {
+            action: format!("mount ext4 from {} on {}", device.display(), point.display()),
+            source: errno.into(),
+        })?;
+        Ok(image)
     }
 
-    /// Unmounts and detaches now.
+    /// Unmounts now, and with that frees the loop device.
     pub(crate) fn release(&mut self) -> Result<(), DemoError> {
-        let unmounted = match self.point.take() {
+        match self.point.take() {
             Some(point) => mounts::unmount(&point, Duration::from_secs(5)),
             None => Ok(()),
-        };
-        // Also after a failed unmount: the kernel then frees the device with its last user.
-        self.device.release().and(unmounted)
+        }
     }
 }
 
@@ -67,32 +63,10 @@ impl Drop for Image {
     }
 }
 
-impl LoopDevice {
-    fn attach(file: &Path) -> Result<Self, DemoError> {
-        let stdout = run_tool(
-            "attach a loop device (in a container: it needs --privileged, or use `fusewire demo DIR`)",
-            Command::new("losetup").args(["--find", "--show"]).arg(file),
-        )?;
-        Ok(LoopDevice(Some(PathBuf::from(stdout.trim()))))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.as_deref().unwrap_or(Path::new(""))
-    }
-
-    fn release(&mut self) -> Result<(), DemoError> {
-        let Some(path) = self.0.take() else { return Ok(()) };
-        run_tool("detach the loop device", Command::new("losetup").arg("-d").arg(&path))
-            .map(|_| ())
-            .map_err(|error| DemoError::LeftBehind {
-                what: format!("{} ({error})", path.display()),
-                remedy: format!("losetup -d {}", path.display()),
-            })
-    }
-}
-
-impl Drop for LoopDevice {
-    fn drop(&mut self) {
-        complain(self.release());
-    }
+fn attach(file: &Path) -> Result<PathBuf, DemoError> {
+    let stdout = run_tool(
+        "attach a loop device (in a container: it needs --privileged, or use `fusewire demo DIR`)",
+        Command::new("losetup").args(["--find", "--show"]).arg(file),
+    )?;
+    Ok(PathBuf::from(stdout.trim()))
 }

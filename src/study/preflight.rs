@@ -1,6 +1,7 @@
 //! Everything that can be known to fail is found before anything is made or measured, and said
 //! with its remedy.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -110,27 +111,35 @@ fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// A mount of a demo whose process is gone: it was killed in a way it could not clean up after.
+/// Mounts of a demo whose process is gone: it was killed in a way it could not clean up after.
 fn leftovers<'a>(
     points: impl Iterator<Item = &'a Path>,
     lives: &dyn Fn(&str) -> bool,
 ) -> Result<(), DemoError> {
-    for point in points {
-        let ours = point.components().find_map(|component| {
-            let name = component.as_os_str().to_str()?;
-            name.strip_prefix('.').unwrap_or(name).strip_prefix(PREFIX)?.split('-').next()
-        });
-        if let Some(pid) = ours
-            && !lives(pid)
-        {
-            return Err(refuse(format!(
-                "an earlier demo (process {pid}) was killed and left {} mounted: \
-                 umount -l {0} (and `losetup -D`, then remove its directory)",
-                point.display()
-            )));
-        }
+    let mut found: Vec<&Path> =
+        points.filter(|point| owner(point).is_some_and(|pid| !lives(pid))).collect();
+    // The kernel lists a mount before those upon it; they are undone the other way round.
+    found.reverse();
+    if found.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let list: Vec<String> = found.iter().map(|point| point.display().to_string()).collect();
+    let dirs: BTreeSet<String> =
+        found.iter().filter_map(|point| Some(point.parent()?.display().to_string())).collect();
+    Err(refuse(format!(
+        "an earlier demo was killed and left something mounted; remove it with: umount -l {} && \
+         rm -r --one-file-system {}",
+        list.join(" "),
+        dirs.into_iter().collect::<Vec<_>>().join(" ")
+    )))
+}
+
+/// The process id in the name of a demo's directory.
+fn owner(point: &Path) -> Option<&str> {
+    point.components().find_map(|component| {
+        let name = component.as_os_str().to_str()?;
+        name.strip_prefix('.').unwrap_or(name).strip_prefix(PREFIX)?.split('-').next()
+    })
 }
 
 #[cfg(test)]
@@ -139,11 +148,14 @@ mod tests {
 
     #[test]
     fn mounts_of_dead_demos_are_refused_and_of_living_ones_are_not() {
-        let points = ["/", "/tmp/fusewire-demo-4711-abc/ext4"].map(Path::new);
+        let points =
+            ["/", "/t/fusewire-demo-47-a/ext4", "/t/fusewire-demo-47-a/mnt"].map(Path::new);
         assert!(leftovers(points.into_iter(), &|_| true).is_ok());
         let error =
-            leftovers(points.into_iter(), &|pid| pid != "4711").expect_err("left over").to_string();
-        assert!(error.contains("umount -l /tmp/fusewire-demo-4711-abc/ext4"), "{error}");
+            leftovers(points.into_iter(), &|pid| pid != "47").expect_err("left over").to_string();
+        let remedy = "umount -l /t/fusewire-demo-47-a/mnt /t/fusewire-demo-47-a/ext4 && \
+                      rm -r --one-file-system /t/fusewire-demo-47-a";
+        assert!(error.ends_with(remedy), "{error}");
     }
 
     #[test]

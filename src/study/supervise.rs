@@ -63,7 +63,7 @@ impl Watch<'_> {
                 Ok(result) => {
                     self.interrupt.check()?;
                     if result.is_err() {
-                        self.system.check_alive()?;
+                        self.check_dying()?;
                     }
                     return result;
                 }
@@ -87,6 +87,15 @@ impl Watch<'_> {
             let _ = result.recv_timeout(GRACE);
         }
         Err(StepError::Fatal(reason))
+    }
+
+    /// A dying daemon fails its clients a moment before its parent can see that it has died.
+    fn check_dying(&self) -> Result<(), DemoError> {
+        for _ in 0..20 {
+            self.system.check_alive()?;
+            std::thread::sleep(POLL);
+        }
+        Ok(())
     }
 }
 
