@@ -1,0 +1,240 @@
+//! One `fusewire mount` in the foreground, from ready to gone.
+//!
+//! Whatever happens, the mount goes with the guard: a hung connection is aborted through fusectl, a
+//! daemon which does not leave is killed, and one whose test process died gets SIGTERM.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fusewire::metrics::snapshot::Snapshot;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::disk::{self, Mounted};
+
+const READY_WITHIN: Duration = Duration::from_secs(15);
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+
+/// A mounted fusewire.
+pub(crate) struct Daemon {
+    pub(crate) mountpoint: PathBuf,
+    pub(crate) source: PathBuf,
+    /// The minor number of the mount's device: the name of its connection.
+    connection: String,
+    child: Mutex<Child>,
+    log: PathBuf,
+    stand_in: Option<Mounted>,
+}
+
+impl Daemon {
+    /// Mounts `source` on `mountpoint` and waits until it answers.
+    pub(crate) fn start(
+        source: &Path,
+        mountpoint: &Path,
+        data: &str,
+        options: &str,
+    ) -> Result<Self, String> {
+        let log = mountpoint.with_extension("log");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", env!("CARGO_BIN_EXE_fusewire"), "mount"]);
+        command.args([source, mountpoint]).args(["-f", "--data", data]);
+        if !options.is_empty() {
+            command.args(["-o", options]);
+        }
+        let stderr = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+        command.stdin(Stdio::null()).stderr(stderr);
+        let mut stand_in = None;
+        if std::env::var_os("FUSEWIRE_TEST_BIND").is_some() {
+            stand_in = Some(disk::bind(source, mountpoint, options)?);
+            command = Command::new("sleep");
+            command.arg("1d");
+        }
+        let shown = format!("{command:?}");
+        let child = spawn(command).map_err(|error| format!("{shown}: {error}"))?;
+        let mut daemon = Daemon {
+            mountpoint: mountpoint.to_owned(),
+            source: source.to_owned(),
+            connection: String::new(),
+            child: Mutex::new(child),
+            log,
+            stand_in,
+        };
+        daemon.wait_ready().map_err(|reason| format!("{shown}: {reason}\n{}", daemon.report()))?;
+        Ok(daemon)
+    }
+
+    fn wait_ready(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + READY_WITHIN;
+        while Instant::now() < deadline {
+            if let Some(status) = self.exit_status() {
+                return Err(format!("ended with {status} instead of mounting"));
+            }
+            if let Some(connection) = connection_of(&self.mountpoint) {
+                self.connection = connection;
+                return self.wait_answer(deadline);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err(format!("not mounted after {} s", READY_WITHIN.as_secs()))
+    }
+
+    /// The first stat may hang: it gets a thread of its own.
+    fn wait_answer(&self, deadline: Instant) -> Result<(), String> {
+        let (answer, answered) = channel();
+        let mountpoint = self.mountpoint.clone();
+        thread::spawn(move || answer.send(fs::metadata(mountpoint).map(drop)));
+        match answered.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("mounted, but stat says: {error}")),
+            Err(_) => {
+                self.abort();
+                Err("mounted, but stat does not come back".to_owned())
+            }
+        }
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
+        self.child.lock().expect("no panic while locked").try_wait().ok().flatten()
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.lock().expect("no panic while locked").id()
+    }
+
+    /// Whether this is a bind mount that stands in for the daemon.
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.stand_in.is_some()
+    }
+
+    /// What `fusewire stats --json` says now.
+    pub(crate) fn stats(&self) -> Result<Snapshot, String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fusewire"));
+        let output = command.arg("stats").arg(&self.mountpoint).arg("--json").output();
+        let output = output.map_err(|error| format!("fusewire stats: {error}"))?;
+        serde_json::from_slice(&output.stdout).map_err(|error| {
+            format!("fusewire stats: {error}: {}", String::from_utf8_lossy(&output.stderr))
+        })
+    }
+
+    /// Ends the connection: every request in flight fails, nothing hangs any longer.
+    pub(crate) fn abort(&self) {
+        if self.is_stand_in() {
+            return;
+        }
+        let abort = Path::new(CONNECTIONS).join(&self.connection).join("abort");
+        if !abort.exists() {
+            let none = None::<&str>;
+            let _ = mount(Some("none"), CONNECTIONS, Some("fusectl"), MsFlags::empty(), none);
+        }
+        if let Err(error) = fs::write(&abort, "1") {
+            eprintln!("abort {}: {error}; killing the daemon", abort.display());
+            let _ = self.signal(Signal::SIGKILL);
+        }
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> nix::Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.pid()).expect("process ids are small")), signal)
+    }
+
+    /// Where each of its threads is, and what it said.
+    pub(crate) fn report(&self) -> String {
+        let mut text = stacks(&format!("/proc/{}/task", self.pid()));
+        if let Some(status) = self.exit_status() {
+            let _ = writeln!(text, "the daemon ended: {status} (signal {:?})", status.signal());
+        }
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(40)..];
+        text + "its standard error:\n  " + &tail.join("\n  ")
+    }
+
+    fn wait_gone(&self) -> bool {
+        let deadline = Instant::now() + GONE_WITHIN;
+        while Instant::now() < deadline {
+            if self.exit_status().is_some() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.is_stand_in() {
+            let _ = self.signal(Signal::SIGKILL);
+        } else if !self.connection.is_empty() {
+            let _ = umount2(&self.mountpoint, MntFlags::MNT_DETACH);
+        } else {
+            let _ = self.signal(Signal::SIGTERM);
+        }
+        if !self.wait_gone() {
+            eprintln!("the daemon outlives its mount; killed\n{}", self.report());
+            self.abort();
+            let _ = self.signal(Signal::SIGKILL);
+        }
+        let _ = self.child.lock().map(|mut child| child.wait());
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+/// State and kernel stack of each task in a `/proc/PID/task`.
+pub(crate) fn stacks(tasks: &str) -> String {
+    let mut text = String::new();
+    for task in fs::read_dir(tasks).into_iter().flatten().flatten() {
+        let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let status = read("status");
+        let state = status.lines().find(|line| line.starts_with("State")).unwrap_or_default();
+        let _ = writeln!(text, "task {} {} {state}", task.path().display(), read("comm").trim());
+        for line in read("stack").lines() {
+            let _ = writeln!(text, "    {line}");
+        }
+    }
+    text
+}
+
+/// The minor number of what is mounted on `mountpoint`.
+fn connection_of(mountpoint: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().rev().find_map(|line| {
+        let mut words = line.split(' ');
+        let (device, at) = (words.nth(2)?, words.nth(1)?);
+        (Path::new(at) == mountpoint).then(|| device.split(':').nth(1).map(str::to_owned))?
+    })
+}
+
+type Job = (Command, Sender<io::Result<Child>>);
+
+/// Starts a process from a thread that lives as long as this process: the parent-death signal
+/// follows the thread which forked, and a test's thread ends long before its mount may.
+fn spawn(command: Command) -> io::Result<Child> {
+    static SPAWNER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (jobs, todo) = channel::<Job>();
+        thread::spawn(move || {
+            for (mut command, answer) in todo {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        Mutex::new(jobs)
+    });
+    let (answer, answered) = channel();
+    let gone = |_| io::Error::other("the thread that starts processes is gone");
+    spawner.lock().expect("no panic while locked").send((command, answer)).map_err(|_| gone(()))?;
+    answered.recv().map_err(|_| gone(()))?
+}

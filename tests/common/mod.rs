@@ -1,0 +1,9 @@
+//! What the mounted tests stand on: disks, daemons, other users, and the shell of system calls.
+#![allow(dead_code, reason = "each test target uses a part of it")]
+
+pub(crate) mod actor;
+pub(crate) mod daemon;
+pub(crate) mod disk;
+pub(crate) mod raw;
+pub(crate) mod shell;
+pub(crate) mod tree;

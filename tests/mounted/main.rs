@@ -1,0 +1,132 @@
+//! Behaviours of the file system, each played on a plain directory and on mounts of every kind: the
+//! plain directory is the oracle.
+//!
+//! `cargo test --test mounted -- copy::rename` plays one family in one data mode; `copy_shared` and
+//! `passthrough_shared` are the same with `allow_other`. It needs root and /dev/fuse and fails
+//! without them.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod harness;
+mod known;
+mod trace;
+
+/// Names the behaviours of a family by what they need: `Needs::Any => [this, that];`.
+macro_rules! behaviours {
+    ($($needs:expr => [$($name:ident),* $(,)?];)*) => {
+        pub(crate) const ALL: &[$crate::harness::Behaviour] = &[$($(
+            $crate::harness::Behaviour { name: stringify!($name), needs: $needs, body: $name },
+        )*)*];
+    };
+}
+
+mod alloc;
+mod attr;
+mod behind;
+mod data;
+mod dir;
+mod locks;
+mod mixing;
+mod mmap;
+mod names;
+mod open;
+mod options;
+mod perm;
+mod rename;
+mod setid;
+mod special;
+mod times;
+mod workload;
+mod xattr;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use harness::{Behaviour, Needs, Setting, World};
+use libtest_mimic::{Arguments, Trial};
+
+const FAMILIES: &[(&str, &[Behaviour])] = &[
+    ("attr", attr::ALL),
+    ("times", times::ALL),
+    ("open", open::ALL),
+    ("data", data::ALL),
+    ("mmap", mmap::ALL),
+    ("dir", dir::ALL),
+    ("names", names::ALL),
+    ("rename", rename::ALL),
+    ("xattr", xattr::ALL),
+    ("alloc", alloc::ALL),
+    ("locks", locks::ALL),
+    ("special", special::ALL),
+    ("mixing", mixing::ALL),
+    ("behind", behind::ALL),
+    ("perm", perm::ALL),
+    ("setid", setid::ALL),
+    ("options", options::ALL),
+    ("workload", workload::ALL),
+];
+
+const SETTINGS: [Setting; 4] = [
+    Setting { name: "passthrough", data: "passthrough", options: "" },
+    Setting { name: "copy", data: "copy", options: "" },
+    Setting { name: "passthrough_shared", data: "passthrough", options: "allow_other" },
+    Setting { name: "copy_shared", data: "copy", options: "allow_other" },
+];
+
+fn main() -> ExitCode {
+    common::actor::serve_if_asked();
+    let mut args = Arguments::from_args();
+    // Many behaviours only wait for a timeout to pass.
+    args.test_threads = args.test_threads.or(Some(6));
+    if args.list {
+        return libtest_mimic::run(&args, trials(None)).exit_code();
+    }
+    let world = match prepare() {
+        Ok(world) => Arc::new(world),
+        Err(reason) => {
+            eprintln!("the mounted tests cannot run: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let conclusion = libtest_mimic::run(&args, trials(Some(&world)));
+    world.close();
+    conclusion.exit_code()
+}
+
+fn prepare() -> Result<World, String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("mounting a loop device needs root; run them with sudo".to_owned());
+    }
+    std::fs::File::open("/dev/fuse")
+        .map_err(|error| format!("/dev/fuse: {error}; load it with: modprobe fuse"))?;
+    common::disk::private_mounts()?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_retain(0o022));
+    World::new()
+}
+
+/// Each behaviour in each setting that suits it. What needs other users or options of its own is
+/// played once for each data mode.
+fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for setting in SETTINGS {
+        for (family, behaviours) in FAMILIES {
+            for &behaviour in *behaviours {
+                let shared = !setting.options.is_empty();
+                let mut at = setting;
+                match behaviour.needs {
+                    Needs::Any => {}
+                    _ if shared => continue,
+                    Needs::Users => at.options = "allow_other",
+                    Needs::Options(_) | Needs::SmallDisk => {}
+                }
+                let name = format!("{}::{family}::{}", setting.name, behaviour.name);
+                let world = world.cloned();
+                trials.push(Trial::test(name, move || match &world {
+                    Some(world) => world.judge(at, behaviour).map_err(Into::into),
+                    None => Ok(()),
+                }));
+            }
+        }
+    }
+    trials
+}
