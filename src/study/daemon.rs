@@ -22,7 +22,7 @@ use crate::metrics::snapshot::Snapshot;
 
 const READY_LIMIT: Duration = Duration::from_secs(15);
 /// What an unmounted daemon gets to end by itself, and what it gets after a signal.
-const UNMOUNT_LIMIT: Duration = Duration::from_secs(5);
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 const KEPT_STDERR: usize = 4096;
 
@@ -121,7 +121,8 @@ impl Fusewire {
                 // Its descriptors close with it, which aborts the connection.
                 signal(&child, Signal::SIGKILL);
                 let _ = wait(&mut child, EXIT_LIMIT, &|| false);
-                Err(self.error("had to be killed: it did not end when unmounted".into()))
+                Err(self.error("had to be killed: it ended neither when unmounted nor on SIGTERM (a container or \
+                            service started meanwhile may hold a copy of its mount)".into()))
             }
         };
         // What it mounted between our unmount and its end.

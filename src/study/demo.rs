@@ -1,6 +1,7 @@
 //! `fusewire demo`: the main job on an embedded default. Puts the parts together and owns the
 //! order in which they are undone: the daemon's mount before what it shows.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,8 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
         Some(dir) => Backing::directory(dir, &checked.temporary)?,
     };
     let measured = measure(options, &backing, &interrupt, (&cells, &steps), seed, &mut environment);
-    let samples = first_error(measured, backing.release())?;
+    // An undoing that failed must be said, but it takes nothing from what was measured before.
+    let (samples, undone) = and_undone(measured, backing.release())?;
     environment.duration_seconds = begin.elapsed().as_secs_f64();
     environment.steal_percent = CpuTicks::now().steal_percent_since(ticks);
 
@@ -54,12 +56,14 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
     };
     let summary = report::summary::Summary::new(&cells, &samples, &environment, method);
     let folder = results.write(&summary, &samples, &environment)?;
-    if options.json {
-        println!("{}", report::folder::to_json(&summary)?);
-    } else {
-        println!("{}", report::table::render(&summary));
-    }
+    let shown = match options.json {
+        true => report::folder::to_json(&summary)?,
+        false => report::table::render(&summary),
+    };
+    // A reader that has gone (`| head`) is no failure: the results are written.
+    let _ = writeln!(std::io::stdout(), "{shown}");
     eprintln!("written: {}", folder.display());
+    undone?;
     summary.failure().map_or(Ok(()), |(count, first)| Err(DemoError::CellsFailed { count, first }))
 }
 
@@ -106,7 +110,7 @@ fn measure(
     (cells, steps): (&[Cell], &[Step]),
     seed: u64,
     environment: &mut Environment,
-) -> Result<Vec<Sample>, DemoError> {
+) -> Result<Measured, DemoError> {
     let source = backing.source();
     let mut direct_engine = "io_uring";
     if cells.iter().any(|cell| matches!(cell.work, Work::Fio(_))) {
@@ -150,16 +154,22 @@ fn measure(
         environment.in_force = fusewire.snapshot()?.as_ref().map(InForce::from);
     }
     // Explicitly, not by drop: the thread of a turn that was given up may still hold a reference.
-    first_error(samples, fusewire.release())
+    and_undone(samples.map(|samples| (samples, Ok(()))), fusewire.release())
 }
 
-/// Both must be said; the first is what the user has to know most.
-fn first_error<T>(work: Result<T, DemoError>, undo: Result<(), DemoError>) -> Result<T, DemoError> {
-    match (work, undo) {
-        (Ok(value), undo) => undo.map(|()| value),
-        (Err(error), undo) => {
+/// What was measured, with what could not be undone after it.
+type Measured = (Vec<Sample>, Result<(), DemoError>);
+
+/// Adds another undoing. Of several errors one is returned and the others are said at once.
+fn and_undone(
+    measured: Result<Measured, DemoError>,
+    undo: Result<(), DemoError>,
+) -> Result<Measured, DemoError> {
+    match measured {
+        Ok((samples, Ok(()))) => Ok((samples, undo)),
+        failed => {
             complain(undo);
-            Err(error)
+            failed
         }
     }
 }
