@@ -1,0 +1,212 @@
+//! Medians, bootstrap intervals and the verdict drawn from them. Pure.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+/// A median with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// The median of the sample.
+    pub median: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// What may be said about a ratio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// No difference from native was shown, by an interval narrow enough to show one.
+    Same,
+    /// No difference from native was shown, and a large one could have hidden.
+    Unclear,
+    /// Better than native.
+    Faster,
+    /// Worse than native.
+    Slower,
+}
+
+const RESAMPLES: usize = 2000;
+/// An interval whose ends are further apart than this factor says little.
+const WIDE: f64 = 1.5;
+
+impl Interval {
+    /// Whether it is too wide to say much.
+    pub fn is_wide(&self) -> bool {
+        self.high / self.low > WIDE
+    }
+}
+
+/// The median: the middle value, or the mean of the two. `None` for no values.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    middle(&sorted)
+}
+
+fn middle(sorted: &[f64]) -> Option<f64> {
+    let upper = *sorted.get(sorted.len() / 2)?;
+    match sorted.len() % 2 {
+        1 => Some(upper),
+        _ => Some((sorted[sorted.len() / 2 - 1] + upper) / 2.0),
+    }
+}
+
+/// The median with its percentile bootstrap interval: the middle 95 % of the medians of resamples
+/// with replacement. With fewer than six values it is in effect their whole range: wide, as it
+/// should be. `None` for no values.
+pub fn bootstrap_median(values: &[f64], seed: u64) -> Option<Interval> {
+    resampled_median(values, RESAMPLES, seed)
+}
+
+fn resampled_median(values: &[f64], resamples: usize, seed: u64) -> Option<Interval> {
+    let median = median(values)?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut resample = vec![0.0; values.len()];
+    let mut medians: Vec<f64> = (0..resamples)
+        .filter_map(|_| {
+            resample.fill_with(|| values[rng.random_range(0..values.len())]);
+            resample.sort_unstable_by(f64::total_cmp);
+            middle(&resample)
+        })
+        .collect();
+    medians.sort_unstable_by(f64::total_cmp);
+    let tail = resamples * 25 / 1000;
+    Some(Interval { low: medians[tail], median, high: medians[resamples - 1 - tail] })
+}
+
+/// The band around 1 in which native differs from native: the interval of the A/A ratios, made
+/// symmetric (which of the two runs is called A means nothing). Given as its upper end, `h`; the
+/// lower is `1 / h`.
+pub fn noise_band(native_pairs: &[(f64, f64)], seed: u64) -> Option<f64> {
+    let logs: Vec<f64> = native_pairs.iter().map(|(a, b)| (b / a).ln()).collect();
+    let interval = bootstrap_median(&logs, seed)?;
+    Some(interval.low.abs().max(interval.high.abs()).exp())
+}
+
+/// A difference is claimed only if the interval excludes 1 and the median lies outside the band.
+/// `higher_is_better` tells a share of a rate from a multiple of a time.
+pub fn verdict(ratio: Interval, band: f64, higher_is_better: bool) -> Verdict {
+    let above = ratio.low > 1.0 && ratio.median > band;
+    let below = ratio.high < 1.0 && ratio.median < 1.0 / band;
+    match (above, below) {
+        (false, false) if ratio.is_wide() => Verdict::Unclear,
+        (false, false) => Verdict::Same,
+        (above, _) if above == higher_is_better => Verdict::Faster,
+        _ => Verdict::Slower,
+    }
+}
+
+/// Geometric mean. `None` for no values.
+pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    let count = u32::try_from(values.len()).ok().filter(|count| *count > 0)?;
+    Some((values.iter().map(|value| value.ln()).sum::<f64>() / f64::from(count)).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A normal deviate, by the sum of twelve uniform ones.
+    fn normal(rng: &mut StdRng) -> f64 {
+        (0..12).map(|_| rng.random_range(0.0..1.0)).sum::<f64>() - 6.0
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0]), Some(3.0));
+        assert_eq!(median(&[9.0, 1.0, 5.0]), Some(5.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 100.0]), Some(3.0));
+    }
+
+    #[test]
+    fn the_interval_of_few_values_is_their_range_and_of_one_is_a_point() {
+        let interval = bootstrap_median(&[0.9, 1.0, 1.3], 1).expect("values");
+        assert_eq!((interval.low, interval.median, interval.high), (0.9, 1.0, 1.3));
+        let interval = bootstrap_median(&[2.0], 1).expect("a value");
+        assert_eq!((interval.low, interval.high), (2.0, 2.0));
+        assert_eq!(bootstrap_median(&[], 1), None);
+    }
+
+    #[test]
+    fn the_seed_decides_the_interval() {
+        let values: Vec<f64> = (0..40).map(|value| f64::from(value * value)).collect();
+        assert_eq!(bootstrap_median(&values, 3), bootstrap_median(&values, 3));
+    }
+
+    #[test]
+    fn the_interval_covers_the_true_median_as_often_as_it_says() {
+        // Symmetric, and skewed as latencies are: exp of a normal deviate has median 1.
+        for (skewed, truth) in [(false, 0.0), (true, 1.0)] {
+            let shape = |z: f64| if skewed { z.exp() } else { z };
+            let mut rng = StdRng::seed_from_u64(11);
+            let covered = (0..300)
+                .filter(|trial| {
+                    let values: Vec<f64> = (0..25).map(|_| shape(normal(&mut rng))).collect();
+                    let interval = resampled_median(&values, 400, *trial).expect("values");
+                    interval.low <= truth && truth <= interval.high
+                })
+                .count();
+            assert!((276..=298).contains(&covered), "{covered} of 300");
+        }
+    }
+
+    #[test]
+    fn native_against_itself_is_the_same_in_95_of_100_cells() {
+        let mut rng = StdRng::seed_from_u64(5);
+        for (rounds, noise) in [(3, 0.03), (5, 0.03), (5, 0.2), (8, 0.1)] {
+            let same = (0..100)
+                .filter(|trial| {
+                    let mut pairs = Vec::new();
+                    let mut ratios = Vec::new();
+                    for _ in 0..rounds {
+                        let mut run = || (noise * normal(&mut rng)).exp();
+                        let (a, b, third) = (run(), run(), run());
+                        pairs.push((a, b));
+                        ratios.push(third / (a * b).sqrt());
+                    }
+                    let ratio = bootstrap_median(&ratios, *trial).expect("values");
+                    let band = noise_band(&pairs, *trial).expect("values");
+                    match verdict(ratio, band, true) {
+                        Verdict::Same => true,
+                        Verdict::Unclear => noise > 0.05,
+                        Verdict::Faster | Verdict::Slower => false,
+                    }
+                })
+                .count();
+            assert!(same >= 95, "{same} of 100 with {rounds} rounds");
+        }
+    }
+
+    #[test]
+    fn a_true_difference_is_found() {
+        let ratio = Interval { low: 0.80, median: 0.85, high: 0.90 };
+        assert_eq!(verdict(ratio, 1.05, true), Verdict::Slower);
+        assert_eq!(verdict(ratio, 1.05, false), Verdict::Faster);
+        assert_eq!(verdict(ratio, 1.20, true), Verdict::Same, "native alone varies as much");
+        let ratio = Interval { low: 0.80, median: 0.85, high: 1.01 };
+        assert_eq!(verdict(ratio, 1.05, true), Verdict::Same, "the interval holds 1");
+        let ratio = Interval { low: 0.6, median: 0.85, high: 1.01 };
+        assert_eq!(verdict(ratio, 1.05, true), Verdict::Unclear);
+        let ratio = Interval { low: 1.1, median: 1.2, high: 1.3 };
+        assert_eq!(verdict(ratio, 1.05, true), Verdict::Faster);
+        assert_eq!(verdict(ratio, 1.05, false), Verdict::Slower);
+    }
+
+    #[test]
+    fn the_band_is_symmetric() {
+        let there = noise_band(&[(1.0, 1.1), (1.0, 1.1)], 1).expect("values");
+        let back = noise_band(&[(1.1, 1.0), (1.1, 1.0)], 1).expect("values");
+        assert!((there - 1.1).abs() < 1e-9 && (there - back).abs() < 1e-9);
+    }
+
+    #[test]
+    fn geometric_means() {
+        assert_eq!(geometric_mean(&[]), None);
+        assert!((geometric_mean(&[1.0, 4.0]).expect("values") - 2.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,229 @@
+//! fusewire as a system under study: the daemon in the foreground as our child, driven by the two
+//! commands a user types (`mount SRC MNT -f`, `stats MNT --json`).
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::error::DemoError;
+use super::interrupt::Interrupt;
+use super::mounts;
+use super::process::{run_tool, tail, wait};
+use super::scratch::complain;
+use super::system::System;
+use crate::metrics::snapshot::Snapshot;
+
+const READY_LIMIT: Duration = Duration::from_secs(15);
+/// What an unmounted daemon gets to end by itself, and what it gets after a signal.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
+const EXIT_LIMIT: Duration = Duration::from_secs(5);
+const KEPT_STDERR: usize = 4096;
+
+/// A mounted fusewire. Unmounts and ends the daemon on drop.
+#[derive(Debug)]
+pub(crate) struct Fusewire {
+    exe: PathBuf,
+    mountpoint: PathBuf,
+    child: Mutex<Option<Child>>,
+    /// Whether the mount has been seen.
+    ready: AtomicBool,
+    /// Whether its end has been told, or wanted: then its exit status is no news.
+    ended: AtomicBool,
+    stderr: Arc<Mutex<String>>,
+}
+
+/// How to start the daemon.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    /// The binary.
+    pub(crate) exe: &'a Path,
+    /// What to show.
+    pub(crate) source: &'a Path,
+    /// Where.
+    pub(crate) mountpoint: &'a Path,
+    /// Further arguments of `fusewire mount`.
+    pub(crate) arguments: &'a [String],
+}
+
+impl Fusewire {
+    /// Starts the daemon and waits until its mount is there.
+    pub(crate) fn mount(launch: &Launch<'_>, interrupt: &Interrupt) -> Result<Self, DemoError> {
+        let mut child = Command::new(launch.exe)
+            .arg("mount")
+            .args([launch.source, launch.mountpoint])
+            .arg("-f")
+            .args(launch.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(DemoError::io("start", launch.exe))?;
+        let stderr = Arc::new(Mutex::new(String::new()));
+        if let Some(pipe) = child.stderr.take() {
+            keep_tail(pipe, Arc::clone(&stderr));
+        }
+        // From here on the guard exists: whatever fails below unmounts and ends the child.
+        let system = Fusewire {
+            exe: launch.exe.to_owned(),
+            mountpoint: launch.mountpoint.to_owned(),
+            child: Mutex::new(Some(child)),
+            ready: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            stderr,
+        };
+        system.wait_ready(interrupt)?;
+        Ok(system)
+    }
+
+    fn wait_ready(&self, interrupt: &Interrupt) -> Result<(), DemoError> {
+        let deadline = Instant::now() + READY_LIMIT;
+        loop {
+            interrupt.check()?;
+            let mount = mounts::mounted_at(&self.mountpoint)?;
+            if mount.is_some_and(|mount| mount.is_fuse()) {
+                self.ready.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            self.check_alive()?;
+            if Instant::now() >= deadline {
+                let problem = format!("did not mount within {} s", READY_LIMIT.as_secs());
+                return Err(self.error(problem));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Unmounts and waits for the daemon's end. Idempotent.
+    pub(crate) fn release(&self) -> Result<(), DemoError> {
+        let Some(mut child) = self.child().take() else { return Ok(()) };
+        let unmounted = mounts::unmount(&self.mountpoint, Duration::from_secs(3));
+        let known = self.ended.load(Ordering::Relaxed);
+        let ready = self.ready.load(Ordering::Relaxed);
+        // Not mounted yet, it would not notice an unmount: then only a signal ends it.
+        let patience = if ready { UNMOUNT_LIMIT } else { Duration::ZERO };
+        let mut ended = wait(&mut child, patience, &|| false);
+        if matches!(ended, Ok(None)) {
+            signal(&child, Signal::SIGTERM);
+            ended = wait(&mut child, EXIT_LIMIT, &|| false);
+        }
+        let ended = match ended {
+            Ok(Some(status)) if status.success() || !ready || known => Ok(()),
+            Ok(Some(status)) => Err(self.error(format!("ended with {status}"))),
+            Ok(None) | Err(_) => {
+                // Its descriptors close with it, which aborts the connection.
+                signal(&child, Signal::SIGKILL);
+                let _ = wait(&mut child, EXIT_LIMIT, &|| false);
+                Err(self.error("had to be killed: it ended neither when unmounted nor on SIGTERM (a container or \
+                            service started meanwhile may hold a copy of its mount)".into()))
+            }
+        };
+        // What it mounted between our unmount and its end.
+        let settled = mounts::unmount(&self.mountpoint, Duration::ZERO);
+        unmounted.and(settled).and(ended)
+    }
+
+    /// The last the daemon wrote. The reader thread sees the end of the pipe soon after the
+    /// daemon's end; a short wait is enough to have its last words.
+    fn error(&self, problem: String) -> DemoError {
+        std::thread::sleep(Duration::from_millis(50));
+        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        DemoError::Daemon { problem, stderr }
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl System for Fusewire {
+    fn root(&self) -> &Path {
+        &self.mountpoint
+    }
+
+    fn snapshot(&self) -> Result<Option<Snapshot>, DemoError> {
+        let stdout = run_tool(
+            "read the daemon's counters",
+            Command::new(&self.exe).arg("stats").arg(&self.mountpoint).arg("--json"),
+        )?;
+        serde_json::from_str(&stdout).map(Some).map_err(|error| DemoError::Tool {
+            action: "cannot read the daemon's counters".into(),
+            problem: format!("`fusewire stats --json` printed something else: {error}"),
+        })
+    }
+
+    fn check_alive(&self) -> Result<(), DemoError> {
+        let status = match self.child().as_mut() {
+            Some(child) => child.try_wait(),
+            None => return Err(self.error("has been unmounted".into())),
+        };
+        match status {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => {
+                self.ended.store(true, Ordering::Relaxed);
+                Err(self.error(format!("ended unexpectedly ({status})")))
+            }
+            Err(error) => Err(self.error(format!("cannot be waited for ({error})"))),
+        }
+    }
+
+    fn abort(&self) {
+        if let Some(child) = self.child().as_ref() {
+            self.ended.store(true, Ordering::Relaxed);
+            signal(child, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Fusewire {
+    fn drop(&mut self) {
+        complain(self.release());
+    }
+}
+
+/// To its whole group: a mount helper it has started must not outlive it. Gone already is fine.
+fn signal(child: &Child, signal: Signal) {
+    if let Ok(group) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(group), signal);
+    }
+}
+
+/// Reads the daemon's stderr for as long as it lives, so that it never blocks on a full pipe.
+fn keep_tail(mut pipe: ChildStderr, kept: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 1024];
+        while let Ok(read @ 1..) = pipe.read(&mut bytes) {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            *kept = tail(&kept, KEPT_STDERR).to_owned();
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_refuses_is_quoted() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        // ls takes no such option: its complaint proves that arguments arrive and stderr returns.
+        let launch = Launch {
+            exe: Path::new("/bin/ls"),
+            source: dir.path(),
+            mountpoint: dir.path(),
+            arguments: &["--no-such-option".to_owned()],
+        };
+        let interrupt = Interrupt::default();
+        let error = Fusewire::mount(&launch, &interrupt).expect_err("it refuses").to_string();
+        assert!(error.contains("--no-such-option"), "{error}");
+        assert!(error.contains("ended unexpectedly (exit status: 2)"), "{error}");
+    }
+}

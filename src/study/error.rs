@@ -1,0 +1,122 @@
+//! Why a study could not be done. Each variant names the action, the object and the remedy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why `fusewire demo` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A signal asked us to stop.
+    #[error("interrupted by {}; no results were written", signal_name(*.signal))]
+    Interrupted {
+        /// Signal number.
+        signal: i32,
+    },
+    /// A precondition does not hold.
+    #[error("{0}")]
+    Preflight(String),
+    /// A system call failed.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was attempted, on what.
+        action: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A program failed.
+    #[error("{action}: {problem}")]
+    Tool {
+        /// What was attempted, on what.
+        action: String,
+        /// Its status and what it said.
+        problem: String,
+    },
+    /// The daemon did not come up, died, or does not answer.
+    #[error("the fusewire daemon {problem}{}", said(.stderr))]
+    Daemon {
+        /// What happened.
+        problem: String,
+        /// The end of what it wrote.
+        stderr: String,
+    },
+    /// A cell took longer than its limit and had to be aborted.
+    #[error("{cell}: no end after {seconds} s; the mount was aborted")]
+    Hung {
+        /// The cell.
+        cell: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// Some cells have no figure; the others were reported.
+    #[error("{count} of the cells failed (see the table): {first}")]
+    CellsFailed {
+        /// How many.
+        count: usize,
+        /// The first of them, with its reason.
+        first: String,
+    },
+    /// Something could not be removed.
+    #[error("{what} is left behind: {remedy}")]
+    LeftBehind {
+        /// What.
+        what: String,
+        /// The command which removes it.
+        remedy: String,
+    },
+}
+
+impl DemoError {
+    /// The exit code a shell expects: 128 + signal after an interruption, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            DemoError::Interrupted { signal } => {
+                128_u8.saturating_add(u8::try_from(*signal).unwrap_or(0))
+            }
+            _ => 1,
+        }
+    }
+
+    /// For `map_err`: a failed call that does something (`create`) to a path.
+    pub(crate) fn io<E: Into<io::Error>>(action: &str, path: &Path) -> impl FnOnce(E) -> Self {
+        let action = format!("{action} {}", path.display());
+        move |error| DemoError::Io { action, source: error.into() }
+    }
+
+    /// A mount that could not be removed.
+    pub(crate) fn still_mounted(path: PathBuf, problem: &str) -> Self {
+        DemoError::LeftBehind {
+            what: format!("the mount {} ({problem})", path.display()),
+            remedy: format!("umount -l {}", path.display()),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal)
+        .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
+}
+
+fn said(stderr: &str) -> String {
+    let stderr = stderr.trim();
+    if stderr.is_empty() { String::new() } else { format!("; it said: {stderr}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_a_shell() {
+        assert_eq!(DemoError::Interrupted { signal: 2 }.exit_code(), 130);
+        assert_eq!(DemoError::Interrupted { signal: 15 }.exit_code(), 143);
+        assert_eq!(DemoError::Preflight(String::new()).exit_code(), 1);
+    }
+
+    #[test]
+    fn messages_name_signal_and_stderr() {
+        let error = DemoError::Interrupted { signal: 2 }.to_string();
+        assert!(error.starts_with("interrupted by SIGINT"), "{error}");
+        let error = DemoError::Daemon { problem: "died".into(), stderr: "no fuse\n".into() };
+        assert_eq!(error.to_string(), "the fusewire daemon died; it said: no fuse");
+    }
+}

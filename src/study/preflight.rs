@@ -1,0 +1,169 @@
+//! Everything that can be known to fail is found before anything is made or measured, and said
+//! with its remedy.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc::O_DIRECT;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::geteuid;
+
+use super::error::DemoError;
+use super::fio;
+use super::mounts;
+use super::options::DemoOptions;
+use super::scratch::PREFIX;
+
+/// What an image grows to beyond the test file: journal, inode tables, the metadata cells.
+const IMAGE_SLACK_MIB: u64 = 320;
+const DIRECTORY_SLACK_MIB: u64 = 64;
+
+/// What the preflight found out.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// Where temporary directories go.
+    pub(crate) temporary: PathBuf,
+    /// fio's version.
+    pub(crate) fio: String,
+}
+
+/// Checks programs, privileges, space, and what an earlier demo left.
+pub(crate) fn check(options: &DemoOptions) -> Result<Checked, DemoError> {
+    let fio = fio::version()?;
+    let root = geteuid().is_root();
+    let temporary = std::env::temp_dir();
+    match &options.dir {
+        None => {
+            if !root {
+                return Err(refuse(
+                    "without DIR the demo makes an ext4 image on a loop device, which needs root: \
+                     use sudo, or `fusewire demo DIR`, which an ordinary user may do where \
+                     fusermount3 is installed",
+                ));
+            }
+            program("mkfs.ext4", "e2fsprogs")?;
+            program("losetup", "util-linux")?;
+            space(&temporary, u64::from(options.size_mib) + IMAGE_SLACK_MIB, "TMPDIR=<directory>")?;
+        }
+        Some(dir) => {
+            let found = fs::metadata(dir).map_err(DemoError::io("use directory", dir))?;
+            if !found.is_dir() {
+                return Err(refuse(format!("{} is not a directory", dir.display())));
+            }
+            if !root {
+                program("fusermount3", "fuse3")?;
+            }
+            space(dir, u64::from(options.size_mib) + DIRECTORY_SLACK_MIB, "another DIR")?;
+        }
+    }
+    if !Path::new("/dev/fuse").exists() {
+        return Err(refuse(
+            "/dev/fuse does not exist: modprobe fuse (in a container: --device /dev/fuse)",
+        ));
+    }
+    leftovers(mounts::table()?.iter().map(|mount| mount.mount_point.as_path()), &|pid| {
+        Path::new("/proc").join(pid).exists()
+    })?;
+    Ok(Checked { temporary, fio })
+}
+
+/// O_DIRECT must work on the test file itself.
+pub(crate) fn o_direct(file: &Path) -> Result<(), DemoError> {
+    OpenOptions::new().read(true).write(true).custom_flags(O_DIRECT).open(file).map(|_| ()).map_err(
+        |error| {
+            refuse(format!(
+                "the file system of {} does not support O_DIRECT ({error}): choose another DIR, or \
+                 `--only buffered` and metadata cells",
+                file.display()
+            ))
+        },
+    )
+}
+
+fn refuse(why: impl Into<String>) -> DemoError {
+    DemoError::Preflight(why.into())
+}
+
+/// `name` must be found as a shell of root would find it: sbin is not in every PATH.
+fn program(name: &str, package: &str) -> Result<(), DemoError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match std::env::split_paths(&path).any(|dir| dir.join(name).is_file()) {
+        true => Ok(()),
+        false if Path::new("/usr/sbin").join(name).is_file() => {
+            Err(refuse(format!("{name} is in /usr/sbin, which is not in PATH: add it")))
+        }
+        false => Err(refuse(format!("{name} is not installed: apt-get install {package}"))),
+    }
+}
+
+fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), DemoError> {
+    let found = statvfs(dir).map_err(DemoError::io("find the free space of", dir))?;
+    let free_mib = (found.blocks_available() * found.fragment_size()) >> 20;
+    if free_mib < needed_mib {
+        return Err(refuse(format!(
+            "{} has {free_mib} MiB free, {needed_mib} MiB are needed: choose {remedy} or a smaller \
+             --size-mib",
+            dir.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Mounts of a demo whose process is gone: it was killed in a way it could not clean up after.
+fn leftovers<'a>(
+    points: impl Iterator<Item = &'a Path>,
+    lives: &dyn Fn(&str) -> bool,
+) -> Result<(), DemoError> {
+    let mut found: Vec<&Path> =
+        points.filter(|point| owner(point).is_some_and(|pid| !lives(pid))).collect();
+    // The kernel lists a mount before those upon it; they are undone the other way round.
+    found.reverse();
+    if found.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = found.iter().map(|point| point.display().to_string()).collect();
+    let dirs: BTreeSet<String> =
+        found.iter().filter_map(|point| Some(point.parent()?.display().to_string())).collect();
+    Err(refuse(format!(
+        "an earlier demo was killed and left something mounted; remove it with: umount -l {} && \
+         rm -r --one-file-system {}",
+        list.join(" "),
+        dirs.into_iter().collect::<Vec<_>>().join(" ")
+    )))
+}
+
+/// The process id in the name of a demo's directory.
+fn owner(point: &Path) -> Option<&str> {
+    point.components().find_map(|component| {
+        let name = component.as_os_str().to_str()?;
+        name.strip_prefix('.').unwrap_or(name).strip_prefix(PREFIX)?.split('-').next()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_dead_demos_are_refused_and_of_living_ones_are_not() {
+        let points =
+            ["/", "/t/fusewire-demo-47-a/ext4", "/t/fusewire-demo-47-a/mnt"].map(Path::new);
+        assert!(leftovers(points.into_iter(), &|_| true).is_ok());
+        let error =
+            leftovers(points.into_iter(), &|pid| pid != "47").expect_err("left over").to_string();
+        let remedy = "umount -l /t/fusewire-demo-47-a/mnt /t/fusewire-demo-47-a/ext4 && \
+                      rm -r --one-file-system /t/fusewire-demo-47-a";
+        assert!(error.ends_with(remedy), "{error}");
+    }
+
+    #[test]
+    fn missing_programs_and_space_name_their_remedy() {
+        let error = program("no-such-program", "its-package").expect_err("missing").to_string();
+        assert_eq!(error, "no-such-program is not installed: apt-get install its-package");
+        assert!(program("sh", "dash").is_ok());
+        let error = space(Path::new("/"), u64::MAX, "another DIR").expect_err("too much");
+        assert!(error.to_string().contains("choose another DIR"), "{error}");
+    }
+}

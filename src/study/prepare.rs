@@ -1,0 +1,102 @@
+//! Cache states of the shared test file: written once, then warmed or dropped before each cell.
+//! All of it outside the timing.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::error::DemoError;
+use super::matrix::CacheState;
+use super::supervise::Cancel;
+
+/// Name of the test file of the data cells.
+const NAME: &str = "data";
+const CHUNK: usize = 1 << 20;
+
+/// The test file as a system shows it.
+pub(crate) fn data_file(root: &Path) -> PathBuf {
+    root.join(NAME)
+}
+
+/// Writes the test file in full, natively, and makes it durable: every block is allocated and
+/// written, so that no cell meets an unwritten extent.
+pub(crate) fn lay_out(
+    root: &Path,
+    mib: u32,
+    check: &dyn Fn() -> Result<(), DemoError>,
+) -> Result<(), DemoError> {
+    let path = data_file(root);
+    let mut file = File::create_new(&path).map_err(DemoError::io("create", &path))?;
+    let mut chunk = vec![0; CHUNK];
+    let mut rng = StdRng::seed_from_u64(0);
+    for _ in 0..mib {
+        check()?;
+        rng.fill_bytes(&mut chunk);
+        file.write_all(&chunk).map_err(DemoError::io("write", &path))?;
+    }
+    file.sync_all().map_err(DemoError::io("sync", &path))
+}
+
+/// Writes back everything dirty of the file system that holds `root`.
+pub(crate) fn sync(root: &Path) -> Result<(), DemoError> {
+    let dir = File::open(root).map_err(DemoError::io("open", root))?;
+    nix::unistd::syncfs(&dir).map_err(DemoError::io("sync the file system of", root))
+}
+
+/// Brings the test file into `state` for the system at `root`; `native` is the directory itself.
+pub(crate) fn cache(
+    native: &Path,
+    root: &Path,
+    state: CacheState,
+    cancel: &Cancel,
+) -> Result<(), DemoError> {
+    sync(native)?;
+    match state {
+        CacheState::Warm => warm(&data_file(root), cancel),
+        CacheState::Direct => {
+            drop_pages(&data_file(native))?;
+            if native == root { Ok(()) } else { drop_pages(&data_file(root)) }
+        }
+    }
+}
+
+fn warm(path: &Path, cancel: &Cancel) -> Result<(), DemoError> {
+    let mut file = File::open(path).map_err(DemoError::io("open", path))?;
+    let mut chunk = vec![0; CHUNK];
+    while !cancel.is_set() && file.read(&mut chunk).map_err(DemoError::io("read", path))? > 0 {}
+    Ok(())
+}
+
+fn drop_pages(path: &Path) -> Result<(), DemoError> {
+    let file = OpenOptions::new().read(true).open(path).map_err(DemoError::io("open", path))?;
+    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
+        .map_err(DemoError::io("drop the cached pages of", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_has_its_size_and_can_be_prepared() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        lay_out(dir.path(), 2, &|| Ok(())).expect("can be written");
+        let length = data_file(dir.path()).metadata().expect("exists").len();
+        assert_eq!(length, 2 << 20);
+        for state in [CacheState::Warm, CacheState::Direct] {
+            cache(dir.path(), dir.path(), state, &Cancel::default()).expect("can be prepared");
+        }
+        assert!(lay_out(dir.path(), 2, &|| Ok(())).is_err(), "it is never overwritten");
+    }
+
+    #[test]
+    fn laying_out_can_be_interrupted() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let error = lay_out(dir.path(), 2, &|| Err(DemoError::Interrupted { signal: 2 }));
+        assert!(matches!(error, Err(DemoError::Interrupted { signal: 2 })));
+    }
+}

@@ -1,0 +1,100 @@
+//! Temporary directories that are never removed through a mount: if anything is still mounted
+//! beneath one, it is left in place and said, because a recursive removal would reach into what
+//! the mount shows.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::error::DemoError;
+use super::mounts;
+
+/// What the names of our directories start with; the process id follows.
+pub(crate) const PREFIX: &str = "fusewire-demo-";
+
+/// A temporary directory, removed on drop.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    dir: Option<TempDir>,
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Makes one in `parent`; `hidden` puts a dot before the name.
+    pub(crate) fn new(parent: &Path, hidden: bool) -> Result<Self, DemoError> {
+        let dot = if hidden { "." } else { "" };
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("{dot}{PREFIX}{}-", std::process::id()))
+            .tempdir_in(parent)
+            .map_err(DemoError::io("create a temporary directory in", parent))?;
+        // mountinfo shows real paths, and we compare with those.
+        let path = fs::canonicalize(dir.path()).map_err(DemoError::io("resolve", dir.path()))?;
+        Ok(Scratch { dir: Some(dir), path })
+    }
+
+    /// Its real path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A fresh subdirectory.
+    pub(crate) fn subdirectory(&self, name: &str) -> Result<PathBuf, DemoError> {
+        let path = self.path.join(name);
+        fs::create_dir(&path).map_err(DemoError::io("create", &path))?;
+        Ok(path)
+    }
+
+    /// Removes it now.
+    pub(crate) fn release(&mut self) -> Result<(), DemoError> {
+        let Some(dir) = self.dir.take() else { return Ok(()) };
+        let beneath = mounts::table().map(|table| table.below(&self.path).next().cloned());
+        match beneath {
+            Ok(None) => dir.close().map_err(DemoError::io("remove", &self.path)),
+            Ok(Some(mount)) => {
+                let _ = dir.keep();
+                Err(DemoError::still_mounted(mount.mount_point, "it could not be unmounted"))
+            }
+            Err(error) => {
+                let _ = dir.keep();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        complain(self.release());
+    }
+}
+
+/// In a `drop` there is nobody to hand an error to but the user.
+pub(crate) fn complain(result: Result<(), DemoError>) {
+    if let Err(error) = result {
+        eprintln!("fusewire: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_removed_with_what_is_in_it() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let scratch = Scratch::new(parent.path(), true).expect("can be made");
+        let sub = scratch.subdirectory("sub").expect("can be made");
+        fs::write(sub.join("file"), b"x").expect("can be written");
+        let path = scratch.path().to_owned();
+        assert!(path.file_name().expect("named").to_string_lossy().starts_with(".fusewire-demo-"));
+        drop(scratch);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_missing_parent_is_named() {
+        let error = Scratch::new(Path::new("/no/such"), false).expect_err("no parent");
+        assert!(error.to_string().contains("/no/such"), "{error}");
+    }
+}
