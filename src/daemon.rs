@@ -14,10 +14,10 @@ use tracing::{info, warn};
 
 use crate::cli;
 use crate::config::Config;
-use crate::control::server;
+use crate::control::{client, server};
 use crate::metrics::process;
 use crate::metrics::snapshot::Snapshot;
-use crate::mountinfo;
+use crate::mountinfo::{self, Mount};
 use crate::passthrough::{Local, SourceError};
 use crate::session::{self, Info, MountError, Session};
 use crate::sys::process::{Readiness, Side, background, raise_nofile};
@@ -104,7 +104,9 @@ fn check(config: &mut Config) -> Result<(), DaemonError> {
     }
     let mountpoint = |error| DaemonError::Mountpoint { path: config.mountpoint.clone(), error };
     let (path, top) = mountinfo::find_top(&config.mountpoint).map_err(mountpoint)?;
-    if let Some(top) = top.filter(|top| top.fs_type == "fuse.fusewire") {
+    // A daemon that answers is ours whatever its mount is called.
+    let ours = |top: &Mount| top.fs_type == "fuse.fusewire" || client::find(&path).is_ok();
+    if let Some(top) = top.filter(ours) {
         let source_name = top.source.to_string_lossy().into_owned();
         return Err(DaemonError::AlreadyMounted { path, source_name });
     }
@@ -119,31 +121,18 @@ fn check(config: &mut Config) -> Result<(), DaemonError> {
 
 type Failure = (DaemonError, Option<Readiness>);
 
-fn serve(request: &cli::Mount, readiness: Option<Readiness>) -> Result<(), Failure> {
-    let mut readiness = readiness;
+fn serve(request: &cli::Mount, mut readiness: Option<Readiness>) -> Result<(), Failure> {
     let config = &request.config;
-    let mounted = start_log(request).and_then(|log| {
-        let nofile = raise_nofile();
-        let local = Arc::new(Local::new(config, nofile)?);
-        let session = Session::mount(local.clone(), &options(config))?;
-        Ok((log, local, session))
-    });
-    let (log, local, session) = match mounted {
+    let mounted = mount(request);
+    let (local, session) = match mounted {
         Ok(mounted) => mounted,
         Err(error) => return Err((error, readiness)),
     };
-    let info = session.info().clone();
-    let started = control(config, &local, &info).and_then(|()| {
-        let signals = signals::listen(session.unmounter(), log);
-        signals.map_err(system("listen for signals"))
-    });
-    if let Err(error) = started {
-        return Err((error, readiness));
-    }
-    if let Some(readiness) = readiness.take() {
-        if let Err(error) = readiness.ready() {
-            warn!(%error, "could not tell the foreground that the mount is ready");
-        }
+    control(config, &local, session.info());
+    if let Some(readiness) = readiness.take()
+        && let Err(error) = readiness.ready()
+    {
+        warn!(%error, "could not tell the foreground that the mount is ready");
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "could not tell systemd that the mount is ready");
@@ -153,6 +142,16 @@ fn serve(request: &cli::Mount, readiness: Option<Readiness>) -> Result<(), Failu
     local.sync();
     info!("unmounted");
     Ok(())
+}
+
+fn mount(request: &cli::Mount) -> Result<(Arc<Local>, Session), DaemonError> {
+    let log = start_log(request)?;
+    // Before the mount shows: a signal from now on is answered by an unmount.
+    let signals = signals::Pending::new().map_err(system("register for signals"))?;
+    let local = Arc::new(Local::new(&request.config, raise_nofile())?);
+    let session = Session::mount(local.clone(), &options(&request.config))?;
+    signals.listen(session.unmounter(), log).map_err(system("listen for signals"))?;
+    Ok((local, session))
 }
 
 fn start_log(request: &cli::Mount) -> Result<log::Handle, DaemonError> {
@@ -173,11 +172,13 @@ fn options(config: &Config) -> session::Options {
     }
 }
 
-fn control(config: &Config, local: &Arc<Local>, info: &Arc<Info>) -> Result<(), DaemonError> {
+/// Starts the control socket. A mount without it works, but can not be asked for figures.
+fn control(config: &Config, local: &Arc<Local>, info: &Arc<Info>) {
     let device = info.device;
     let (config, local, info) = (config.clone(), local.clone(), info.clone());
-    server::start(device, move || snapshot(&config, &local, &info))
-        .map_err(system("open the control socket"))
+    if let Err(error) = server::start(device, move || snapshot(&config, &local, &info)) {
+        warn!(%error, "could not open the control socket: `fusewire stats` will not work");
+    }
 }
 
 /// A picture of the live mount.

@@ -222,3 +222,6 @@ fn put_opened(out: &mut ReplyBuf<'_>, opened: &Opened) {
 fn seconds(duration: Duration) -> (u64, u32) {
     (duration.as_secs(), duration.subsec_nanos())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,40 @@
-//! A passthrough FUSE file system.
+//! fusewire: a passthrough FUSE file system at the speed of the directory that it shows, and the
+//! means to prove it.
+//!
+//! # The path of a request
+//!
+//! ```text
+//! kernel -> transport -> protocol::decode -> dispatch -> Filesystem -> protocol::encode
+//!        -> transport -> kernel
+//! ```
+//!
+//! A [`worker`] receives on a channel of /dev/fuse ([`transport`]), reads the bytes as a typed
+//! request ([`protocol`]), has a [`Filesystem`](fs::Filesystem) answer it ([`dispatch`]), and
+//! replies. A [`session`] is the life of a mount around its workers. [`passthrough::Local`] is the
+//! file system that shows a directory of this machine; what the kernel reads and writes by itself
+//! never comes this way.
+//!
+//! # Map
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`abi`] | the wire format |
+//! | [`protocol`] | bytes to requests, replies to bytes, INIT |
+//! | [`dispatch`] | one match from a request to the file system |
+//! | [`fs`] | the trait that a file system implements |
+//! | [`passthrough`] | the local file system |
+//! | [`transport`], [`worker`], [`session`] | channels, threads, the life of a mount |
+//! | [`sys`] | system calls that need `unsafe` |
+//! | [`metrics`], [`control`], [`stats_view`] | what is counted, how it is asked for and shown |
+//! | [`cli`], [`config`], [`daemon`], [`umount`], [`mountinfo`], [`doctor`] | the command |
+//!
+//! # A file system of one's own
+//!
+//! One file, complete; a test mounts exactly this.
+//!
+//! ```no_run
+#![doc = include_str!("../tests/hello/hello.rs")]
+//! ```
 
 pub mod abi;
 pub mod cli;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use fusewire::cli::{self, Command};
-use fusewire::{daemon, stats_view, umount};
+use fusewire::{daemon, doctor, stats_view, umount};
 
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
@@ -12,13 +12,17 @@ fn main() -> ExitCode {
         Command::Mount(mount) => exit(daemon::run(*mount)),
         Command::Umount(options) => exit(umount::run(&options)),
         Command::Stats(options) => exit(stats_view::run(&options)),
+        Command::Doctor(options) => match doctor::run(&options) {
+            Ok(false) => ExitCode::FAILURE,
+            result => exit(result),
+        },
         _ => ExitCode::FAILURE,
     }
 }
 
-fn exit<E: Display>(result: Result<(), E>) -> ExitCode {
+fn exit<T, E: Display>(result: Result<T, E>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fusewire: {error}");
             ExitCode::FAILURE

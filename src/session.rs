@@ -61,10 +61,8 @@ pub type Device = (u32, u32);
 /// Why a file system could not be mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// /dev/fuse is not there.
-    #[error(
-        "open /dev/fuse: {0}; load the module with `modprobe fuse`, or pass the device into the container"
-    )]
+    /// /dev/fuse can not be opened.
+    #[error("open /dev/fuse: {0}; {remedy}", remedy = device_remedy(.0))]
     Device(io::Error),
     /// The mount was refused.
     #[error("mount on {path}: {source}{hint}", path = .mountpoint.display())]
@@ -93,6 +91,15 @@ pub enum MountError {
         /// Why not.
         source: io::Error,
     },
+}
+
+fn device_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "let users in with `chmod 666 /dev/fuse`, as udev does, or mount as root"
+        }
+        _ => "load the module with `modprobe fuse`, or pass the device into the container",
+    }
 }
 
 fn system(action: &'static str) -> impl FnOnce(io::Error) -> MountError {
@@ -287,6 +294,11 @@ fn attach(options: &Options) -> Result<OwnedFd, MountError> {
             "; run as root, or install fusermount3 (apt-get install fuse3) to mount as an ordinary user, \
              which works without kernel passthrough",
         ),
+        _ if error.to_string().contains("not permitted") => failed(
+            error,
+            "; this process lacks CAP_SYS_ADMIN and fusermount3 gained no rights either: run as root, \
+             in a container with --cap-add SYS_ADMIN; `fusewire doctor` says what still works here",
+        ),
         _ => failed(error, ""),
     })
 }
@@ -344,10 +356,10 @@ fn start<F: Filesystem + ?Sized>(
 ) -> io::Result<JoinHandle<()>> {
     let index = worker.index;
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        if let Some(cpu) = cpu {
-            if let Err(errno) = pin(cpu) {
-                warn!(%errno, worker = index, cpu, "could not pin");
-            }
+        if let Some(cpu) = cpu
+            && let Err(errno) = pin(cpu)
+        {
+            warn!(%errno, worker = index, cpu, "could not pin");
         }
         if let Err(error) = worker.run() {
             error!(%error, worker = index, "stopped serving");

@@ -190,14 +190,16 @@ impl Process {
     }
 }
 
-/// Field 22 of proc_pid_stat(5); none for a zombie, which has let go of everything.
+/// Field 22 of proc_pid_stat(5); none for a zombie whose threads have all ended, too. Only the last
+/// of them closes the descriptors, and with them the control socket that the next mount may need.
 fn start_time_if_alive(pid: Pid) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in field 2 may hold anything, also spaces and brackets.
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
     let state = fields.next()?;
     let start_time = fields.nth(18)?;
-    (!matches!(state, "Z" | "X")).then(|| start_time.into())
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    (!matches!(state, "Z" | "X") || threads > 1).then(|| start_time.into())
 }
 
 fn wait_for(daemon: &Process, path: PathBuf) -> Result<(), UmountError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::abi::Opcode;
 use crate::dispatch::{Outcome, dispatch};
@@ -70,10 +70,11 @@ impl<F: Filesystem + ?Sized> Worker<F> {
             Ok(Outcome::NoReply) => Ok(Ok(())),
             Ok(Outcome::Buffered) => {
                 let (fixed, payload) = reply.parts();
+                let sent = channel.reply(unique, [fixed, payload]);
                 if let Operation::Read(_) = request.operation {
                     shard.record_read(payload.len());
                 }
-                channel.reply(unique, [fixed, payload]).map(Ok)
+                sent.map(Ok)
             }
             Ok(Outcome::FileRange { file, offset, len }) => {
                 let len = usize::try_from(len).unwrap_or(usize::MAX).min(buffers.reply.len());
@@ -97,6 +98,16 @@ impl<F: Filesystem + ?Sized> Worker<F> {
             shard.record_written(args.size);
         }
         let opcode = Opcode::from_raw(request.header.opcode).expect("it was decoded");
+        let header = request.header;
+        debug!(
+            unique,
+            nodeid = header.nodeid,
+            uid = header.uid,
+            pid = header.pid,
+            error = ?result.err(),
+            "{}",
+            opcode.name()
+        );
         shard.record(opcode, result, arrived.elapsed());
     }
 }
@@ -108,9 +119,9 @@ fn refuse(channel: &Channel, malformed: Malformed, shard: &Shard) {
     if Opcode::from_raw(malformed.opcode).is_some_and(|opcode| no_reply.contains(&opcode)) {
         return;
     }
-    if let Some(unique) = malformed.unique {
-        if let Err(errno) = channel.reply_error(unique, malformed.errno) {
-            error!(%errno, "the kernel refused the answer to a malformed request");
-        }
+    if let Some(unique) = malformed.unique
+        && let Err(errno) = channel.reply_error(unique, malformed.errno)
+    {
+        error!(%errno, "the kernel refused the answer to a malformed request");
     }
 }

@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use tracing::debug;
@@ -17,15 +17,19 @@ use crate::metrics::snapshot::Snapshot;
 /// A client that neither asks nor reads is given up after this long.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long the name may belong to somebody else: the kernel gives a device number away again while
+/// the daemon that had it is still ending.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Listens for the mount of device number `major:minor`, and answers with what `snapshot` gives.
 ///
-/// The thread ends with the process.
+/// The thread ends with the process. EADDRINUSE if the name stays taken.
 pub fn start(
     (major, minor): (u32, u32),
     snapshot: impl Fn() -> Snapshot + Send + 'static,
 ) -> io::Result<()> {
     let address = SocketAddr::from_abstract_name(socket_name(major, minor))?;
-    let listener = UnixListener::bind_addr(&address)?;
+    let listener = bind(&address)?;
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         for client in listener.incoming() {
             if let Err(error) = client.and_then(|client| answer(client, &snapshot)) {
@@ -34,6 +38,18 @@ pub fn start(
         }
     })?;
     Ok(())
+}
+
+fn bind(address: &SocketAddr) -> io::Result<UnixListener> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match UnixListener::bind_addr(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn answer(client: UnixStream, snapshot: impl Fn() -> Snapshot) -> io::Result<()> {

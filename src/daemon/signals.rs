@@ -15,24 +15,33 @@ use crate::session::Unmounter;
 /// How long files may stay open behind a mount that was asked to end while it was busy.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Starts the thread that waits for signals.
-pub(super) fn listen(unmounter: Unmounter, log: log::Handle) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2])?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let mut ending = false;
-        for signal in &mut signals {
-            match signal {
-                SIGUSR1 => log.set_debug(true),
-                SIGUSR2 => log.set_debug(false),
-                _ if ending => {
-                    warn!("asked again to end: requests that are under way fail");
-                    std::process::exit(0);
+/// Signals that are registered for, and wait until [`listen`](Self::listen) attends to them.
+pub(super) struct Pending(Signals);
+
+impl Pending {
+    pub(super) fn new() -> io::Result<Self> {
+        Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2]).map(Pending)
+    }
+
+    /// Starts the thread that attends to signals, those that have come already first.
+    pub(super) fn listen(self, unmounter: Unmounter, log: log::Handle) -> io::Result<()> {
+        let Pending(mut signals) = self;
+        let attend = move || {
+            let mut ending = false;
+            for signal in &mut signals {
+                match signal {
+                    SIGUSR1 => log.set_debug(true),
+                    SIGUSR2 => log.set_debug(false),
+                    _ if ending => {
+                        warn!("asked again to end: requests that are under way fail");
+                        std::process::exit(0);
+                    }
+                    _ => ending = end(&unmounter),
                 }
-                _ => ending = end(&unmounter),
             }
-        }
-    })?;
-    Ok(())
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(attend).map(drop)
+    }
 }
 
 /// Unmounts; tells whether the end has begun. A busy mount is detached: nobody new gets in, and

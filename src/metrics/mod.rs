@@ -151,16 +151,16 @@ fn config() -> Config {
 
 /// Position of an opcode in [`Opcode::ALL`], which is sorted by number.
 fn index(opcode: Opcode) -> usize {
-    const TABLE: [u8; 64] = {
+    const TABLE: [usize; 64] = {
         let mut table = [0; 64];
         let mut position = 0;
         while position < Opcode::ALL.len() {
-            table[Opcode::ALL[position] as usize] = position as u8;
+            table[Opcode::ALL[position] as usize] = position;
             position += 1;
         }
         table
     };
-    usize::from(TABLE[opcode as usize])
+    TABLE[opcode as usize]
 }
 
 fn latency(histogram: &Histogram) -> Latency {

@@ -79,8 +79,10 @@ impl Local {
             | SetattrValid::ATIME
             | SetattrValid::MTIME;
         if !valid.intersects(changes) {
-            // What fallocate and the like leave of file_remove_privs() under HANDLE_KILLPRIV_V2.
-            drop_suid(&fd)?;
+            // A chown to the same owner, or what fallocate and the like leave of
+            // file_remove_privs() under HANDLE_KILLPRIV_V2: the same to the source.
+            caller::keep_suid(caller.uid == 0);
+            fchownat(&*fd, c"", None, None, AtFlags::AT_EMPTY_PATH)?;
         }
         if valid.contains(SetattrValid::MODE) {
             // The kernel has taken set-group-id out of a mode that the caller may not set.

@@ -34,6 +34,15 @@ pub(super) enum IoMode {
     Cached,
 }
 
+/// What is best for an open that is the first of its inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preferred {
+    Passthrough,
+    /// WRITE requests say whether the writer may keep set-user-id and set-group-id; the kernel's
+    /// own writes to the backing file can not, as they all carry the registrar's credentials.
+    Cached,
+}
+
 /// How the opens of one inode do their I/O at the moment.
 #[derive(Debug, Default)]
 pub(super) struct OpenState {
@@ -115,14 +124,17 @@ impl DataPath {
         }
     }
 
-    /// Decides how a new open of `inode`, whose open file is `file`, does its I/O.
-    pub(super) fn open(&self, inode: &Inode, file: BorrowedFd<'_>) -> IoMode {
+    /// Decides how a new open of `inode`, whose open file is `file`, does its I/O: as the others do
+    /// if it is open already, else as `preferred` if that is to be had.
+    pub(super) fn open(&self, inode: &Inode, file: BorrowedFd<'_>, preferred: Preferred) -> IoMode {
         let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.cached == 0 {
-            if let Some(id) = self.backing(&mut state, file) {
-                state.passthrough += 1;
-                return IoMode::Passthrough(id);
-            }
+        let decided_otherwise = preferred == Preferred::Cached && state.passthrough == 0;
+        if state.cached == 0
+            && !decided_otherwise
+            && let Some(id) = self.backing(&mut state, file)
+        {
+            state.passthrough += 1;
+            return IoMode::Passthrough(id);
         }
         state.cached += 1;
         IoMode::Cached

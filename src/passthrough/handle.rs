@@ -22,6 +22,22 @@ pub(super) struct OpenFile {
     pub(super) inode: Arc<Inode>,
     pub(super) flags: OFlag,
     pub(super) mode: IoMode,
+    /// What direct I/O of the source demands of offsets and sizes, bytes; 1 where the kernel sees
+    /// to it.
+    pub(super) direct_alignment: u32,
+}
+
+impl OpenFile {
+    /// EINVAL for a misaligned transfer of a file that is open with O_DIRECT: the daemon, which
+    /// reads and writes without it, would grant what the source refuses.
+    pub(super) fn check_alignment(&self, flags: u32, offset: u64, size: u32) -> Result<()> {
+        let direct = OFlag::from_bits_retain(flags.cast_signed()).contains(OFlag::O_DIRECT);
+        let mask = u64::from(self.direct_alignment) - 1;
+        match direct && (offset | u64::from(size)) & mask != 0 {
+            true => Err(Errno::EINVAL),
+            false => Ok(()),
+        }
+    }
 }
 
 /// An open directory.

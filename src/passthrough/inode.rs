@@ -298,3 +298,6 @@ fn kind(stat: &FileStat) -> SFlag {
 fn id_shard(nodeid: NodeId) -> usize {
     usize::try_from(nodeid.0 % SHARDS as u64).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

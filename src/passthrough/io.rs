@@ -20,12 +20,15 @@ const IOCTLS: [u32; 5] = [0x8008_6601, 0x4008_6602, 0x8008_7601, 0x801c_581f, 0x
 
 impl Local {
     pub(super) fn do_read(&self, args: &abi::ReadIn) -> Result<Data<'_>> {
-        let file = self.handles.file(Fh(args.fh))?.file.clone();
+        let open = self.handles.file(Fh(args.fh))?;
+        open.check_alignment(args.flags, args.offset, args.size)?;
+        let file = open.file.clone();
         Ok(Data::FileRange { file, offset: args.offset, len: args.size })
     }
 
     pub(super) fn do_write(&self, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {
         let open = self.handles.file(Fh(args.fh))?;
+        open.check_alignment(args.flags, args.offset, args.size)?;
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let written_back = args.write_flags & abi::WRITE_CACHE != 0;
         let mut taken = 0;
@@ -72,7 +75,7 @@ impl Local {
             Ok(libc::SEEK_HOLE) => Whence::SeekHole,
             _ => return Err(Errno::EINVAL),
         };
-        let offset = lseek(&open.file, position(args.offset, 0)?, whence)?;
+        let offset = lseek(&open.file, args.offset.cast_signed(), whence)?;
         u64::try_from(offset).map_err(|_| Errno::EOVERFLOW)
     }
 

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::fstat;
 
-use super::backing::{DataPath, IoMode};
+use super::backing::{DataPath, IoMode, Preferred};
 use super::handle::OpenFile;
 use super::inode::{Found, Inode, Keep};
 use super::namespace::{prepare, split};
@@ -27,7 +27,11 @@ impl Local {
         }
         let daemon_flags = daemon_flags(flags);
         let fd = self.inodes.make_room(|| objfd::reopen(object.as_fd(), daemon_flags))?;
-        Ok(self.opened(inode, fd, flags))
+        let preferred = match flags & OFlag::O_ACCMODE == OFlag::O_RDONLY {
+            true => Preferred::Passthrough,
+            false => preferred(fstat(&fd)?.st_mode),
+        };
+        Ok(self.opened(inode, fd, flags, preferred))
     }
 
     pub(super) fn do_create(
@@ -85,14 +89,15 @@ impl Local {
         let object = self.inodes.make_room(|| objfd::reopen(fd.as_fd(), OFlag::O_PATH))?;
         let found = Found { stat: fstat(&fd)?, fd: object };
         let attributes = self.attributes(&found.stat);
+        let preferred = preferred(found.stat.st_mode);
         let inode = self.inodes.acquire(found, Keep::Fd)?;
         let entry_valid = self.settings.entry_valid;
         let entry = Entry { nodeid: inode.nodeid, generation: 0, entry_valid, attributes };
-        Ok((entry, self.opened(inode, fd, flags)))
+        Ok((entry, self.opened(inode, fd, flags, preferred)))
     }
 
-    fn opened(&self, inode: Arc<Inode>, fd: OwnedFd, flags: OFlag) -> Opened {
-        let mode = self.data_path().open(&inode, fd.as_fd());
+    fn opened(&self, inode: Arc<Inode>, fd: OwnedFd, flags: OFlag, preferred: Preferred) -> Opened {
+        let mode = self.data_path().open(&inode, fd.as_fd(), preferred);
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         let (open_flags, backing) = match mode {
             // Closing a local file has nothing to tell: no FLUSH.
@@ -101,7 +106,13 @@ impl Local {
             // Bytes that were written through a mapping reach the source by the last close.
             IoMode::Cached => (OpenFlags::empty(), None),
         };
-        let fh = self.handles.open_file(OpenFile { file: shared(fd), inode, flags, mode });
+        let direct_alignment = match flags.contains(OFlag::O_DIRECT) && mode == IoMode::Cached {
+            true => objfd::direct_alignment(fd.as_fd()),
+            false => 1,
+        };
+        let file = shared(fd);
+        let open = OpenFile { file, inode, flags, mode, direct_alignment };
+        let fh = self.handles.open_file(open);
         Opened { fh, flags: open_flags, backing }
     }
 
@@ -115,6 +126,13 @@ impl Local {
         if let Some(open) = self.handles.close_file(fh) {
             DataPath::release(&open.inode, open.mode);
         }
+    }
+}
+
+fn preferred(mode: u32) -> Preferred {
+    match mode & (libc::S_ISUID | libc::S_ISGID) {
+        0 => Preferred::Passthrough,
+        _ => Preferred::Cached,
     }
 }
 

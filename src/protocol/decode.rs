@@ -214,22 +214,36 @@ fn malformed(header: &InHeader, errno: Errno, reason: &'static str) -> Malformed
 }
 
 /// Bytes of the fixed argument that precedes names and data, by wire opcode.
+///
+/// 0 for SETXATTR, whose argument depends on the dialect: [`decode`] splits it off.
 pub fn argument_size(opcode: u32) -> usize {
     use Opcode as O;
     match Opcode::from_raw(opcode) {
+        Some(O::Forget) => size_of::<abi::ForgetIn>(),
+        Some(O::BatchForget) => size_of::<abi::BatchForgetIn>(),
+        Some(O::Getattr) => size_of::<abi::GetattrIn>(),
+        Some(O::Statx) => size_of::<abi::StatxIn>(),
+        Some(O::Setattr) => size_of::<abi::SetattrIn>(),
         Some(O::Mknod) => size_of::<abi::MknodIn>(),
         Some(O::Mkdir) => size_of::<abi::MkdirIn>(),
         Some(O::Rename) => size_of::<abi::RenameIn>(),
         Some(O::Rename2) => size_of::<abi::Rename2In>(),
         Some(O::Link) => size_of::<abi::LinkIn>(),
+        Some(O::Open | O::Opendir) => size_of::<abi::OpenIn>(),
         Some(O::Create | O::Tmpfile) => size_of::<abi::CreateIn>(),
+        Some(O::Read | O::Readdir | O::Readdirplus) => size_of::<abi::ReadIn>(),
         Some(O::Write) => size_of::<abi::WriteIn>(),
+        Some(O::Release | O::Releasedir) => size_of::<abi::ReleaseIn>(),
+        Some(O::Flush) => size_of::<abi::FlushIn>(),
+        Some(O::Fsync | O::Fsyncdir) => size_of::<abi::FsyncIn>(),
         Some(O::Getxattr | O::Listxattr) => size_of::<abi::GetxattrIn>(),
+        Some(O::Access) => size_of::<abi::AccessIn>(),
+        Some(O::Fallocate) => size_of::<abi::FallocateIn>(),
+        Some(O::Lseek) => size_of::<abi::LseekIn>(),
+        Some(O::CopyFileRange | O::CopyFileRange64) => size_of::<abi::CopyFileRangeIn>(),
         Some(O::Ioctl) => size_of::<abi::IoctlIn>(),
-        Some(O::BatchForget) => size_of::<abi::BatchForgetIn>(),
+        Some(O::Interrupt) => size_of::<abi::InterruptIn>(),
         Some(O::Init) => size_of::<abi::InitIn>(),
-        // SETXATTR's argument depends on the dialect and is split off later; the rest is fixed
-        // arguments without a payload, read from where they are.
         _ => 0,
     }
 }
@@ -241,11 +255,11 @@ fn operation<'a>(opcode: Opcode, frame: Frame<'a>, dialect: Dialect) -> Parsed<O
     let Frame { argument, payload, .. } = frame;
     Ok(match opcode {
         Opcode::Lookup => Op::Lookup { name: only_name(payload)? },
-        Opcode::Forget => Op::Forget(fixed(payload)?),
+        Opcode::Forget => Op::Forget(fixed(argument)?),
         Opcode::BatchForget => Op::BatchForget(forgets(fixed(argument)?, payload)?),
-        Opcode::Getattr => Op::Getattr(fixed(payload)?),
-        Opcode::Statx => Op::Statx(fixed(payload)?),
-        Opcode::Setattr => Op::Setattr(fixed(payload)?),
+        Opcode::Getattr => Op::Getattr(fixed(argument)?),
+        Opcode::Statx => Op::Statx(fixed(argument)?),
+        Opcode::Setattr => Op::Setattr(fixed(argument)?),
         Opcode::Readlink => Op::Readlink,
         Opcode::Symlink => {
             let (name, rest) = name(payload)?;
@@ -264,24 +278,24 @@ fn operation<'a>(opcode: Opcode, frame: Frame<'a>, dialect: Dialect) -> Parsed<O
             rename(args.newdir, args.flags, payload)?
         }
         Opcode::Link => Op::Link { args: fixed(argument)?, newname: only_name(payload)? },
-        Opcode::Open => Op::Open(fixed(payload)?),
+        Opcode::Open => Op::Open(fixed(argument)?),
         Opcode::Create => Op::Create { args: fixed(argument)?, name: only_name(payload)? },
         // The kernel sends the name "/" along, which means nothing.
         Opcode::Tmpfile => Op::Tmpfile(fixed(argument)?),
-        Opcode::Read => Op::Read(fixed(payload)?),
+        Opcode::Read => Op::Read(fixed(argument)?),
         Opcode::Write => {
             let args: &abi::WriteIn = fixed(argument)?;
             Op::Write { args, data: exactly(args.size, payload)? }
         }
         Opcode::Statfs => Op::Statfs,
-        Opcode::Release => Op::Release(fixed(payload)?),
-        Opcode::Flush => Op::Flush(fixed(payload)?),
-        Opcode::Fsync => Op::Fsync(fixed(payload)?),
-        Opcode::Opendir => Op::Opendir(fixed(payload)?),
-        Opcode::Readdir => Op::Readdir(fixed(payload)?),
-        Opcode::Readdirplus => Op::Readdirplus(fixed(payload)?),
-        Opcode::Releasedir => Op::Releasedir(fixed(payload)?),
-        Opcode::Fsyncdir => Op::Fsyncdir(fixed(payload)?),
+        Opcode::Release => Op::Release(fixed(argument)?),
+        Opcode::Flush => Op::Flush(fixed(argument)?),
+        Opcode::Fsync => Op::Fsync(fixed(argument)?),
+        Opcode::Opendir => Op::Opendir(fixed(argument)?),
+        Opcode::Readdir => Op::Readdir(fixed(argument)?),
+        Opcode::Readdirplus => Op::Readdirplus(fixed(argument)?),
+        Opcode::Releasedir => Op::Releasedir(fixed(argument)?),
+        Opcode::Fsyncdir => Op::Fsyncdir(fixed(argument)?),
         Opcode::Setxattr => setxattr(payload, dialect)?,
         Opcode::Getxattr => {
             let args: &abi::GetxattrIn = fixed(argument)?;
@@ -293,19 +307,19 @@ fn operation<'a>(opcode: Opcode, frame: Frame<'a>, dialect: Dialect) -> Parsed<O
         }
         Opcode::Removexattr => Op::Removexattr { name: only_string(payload)? },
         Opcode::Access => {
-            let args: &abi::AccessIn = fixed(payload)?;
+            let args: &abi::AccessIn = fixed(argument)?;
             Op::Access { mask: args.mask }
         }
-        Opcode::Fallocate => Op::Fallocate(fixed(payload)?),
-        Opcode::Lseek => Op::Lseek(fixed(payload)?),
-        Opcode::CopyFileRange => Op::CopyFileRange(fixed(payload)?),
-        Opcode::CopyFileRange64 => Op::CopyFileRange64(fixed(payload)?),
+        Opcode::Fallocate => Op::Fallocate(fixed(argument)?),
+        Opcode::Lseek => Op::Lseek(fixed(argument)?),
+        Opcode::CopyFileRange => Op::CopyFileRange(fixed(argument)?),
+        Opcode::CopyFileRange64 => Op::CopyFileRange64(fixed(argument)?),
         Opcode::Ioctl => {
             let args: &abi::IoctlIn = fixed(argument)?;
             Op::Ioctl { args, input: exactly(args.in_size, payload)? }
         }
         Opcode::Syncfs => Op::Syncfs,
-        Opcode::Interrupt => Op::Interrupt(fixed(payload)?),
+        Opcode::Interrupt => Op::Interrupt(fixed(argument)?),
         Opcode::Destroy => Op::Destroy,
         Opcode::Init => {
             let args = fixed(argument)?;
@@ -384,3 +398,6 @@ fn setxattr(payload: &[u8], dialect: Dialect) -> Parsed<Operation<'_>> {
     let (name, value) = string(rest)?;
     Ok(Operation::Setxattr { flags, setxattr_flags, name, value: exactly(size, value)? })
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,6 @@ pub fn header(unique: u64, result: Result<usize, Errno>) -> OutHeader {
     let len = u32::try_from(base + body).expect("replies are bounded by the buffers");
     OutHeader { len, error, unique }
 }
+
+#[cfg(test)]
+mod tests;

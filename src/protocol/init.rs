@@ -78,7 +78,11 @@ pub fn negotiate(
         return Err(InitError::Minor(args.minor));
     }
     let offered = InitFlags::from_bits_retain(u64::from(args.flags) | u64::from(flags2) << 32);
-    let flags = offered & wanted.flags;
+    let mut flags = offered & wanted.flags;
+    // Neither side reads the other's second word without it (process_init_reply).
+    if !flags.contains(InitFlags::INIT_EXT) {
+        flags &= InitFlags::from_bits_retain(u64::from(u32::MAX));
+    }
     let page = 4096;
     // Without MAX_PAGES the kernel sends at most 32 pages a request.
     let max_write = match flags.contains(InitFlags::MAX_PAGES) {
@@ -129,6 +133,7 @@ pub fn refusal(flag: InitFlags) -> &'static str {
         InitFlags::POSIX_LOCKS | InitFlags::FLOCK_LOCKS => {
             "locks stay with the kernel: they are local, and a waiter blocks no worker"
         }
+        InitFlags::FILE_OPS => "no version of Linux has used it",
         InitFlags::ATOMIC_O_TRUNC | InitFlags::DONT_MASK => "the file system does not ask for it",
         InitFlags::EXPORT_SUPPORT => "lookups of \".\" and \"..\" are not served",
         InitFlags::SPLICE_WRITE | InitFlags::SPLICE_MOVE | InitFlags::SPLICE_READ => {
@@ -165,3 +170,6 @@ pub fn refusal(flag: InitFlags) -> &'static str {
         _ => "not known to this version of fusewire",
     }
 }
+
+#[cfg(test)]
+mod tests;

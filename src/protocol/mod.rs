@@ -2,4 +2,6 @@
 
 pub mod decode;
 pub mod encode;
+#[cfg(test)]
+pub(crate) mod golden;
 pub mod init;

@@ -1,6 +1,6 @@
 //! `fusewire stats`: shows the document of a live mount, once or again and again.
 //!
-//! It owns when to ask and how to stop; [`render`] owns what it looks like. Everything it knows
+//! It owns when to ask and how to stop; `render` owns what it looks like. Everything it knows
 //! comes through the control socket; the mount is never touched, so a hung one can be looked at.
 
 mod render;
@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
-pub use render::{line, line_header, page};
+pub use render::{line, line_header, page, refusals};
 
 use crate::control::client::{self, ClientError, Target};
 use crate::metrics::snapshot::Snapshot;
@@ -84,7 +84,8 @@ fn once(target: &Target, as_json: bool) -> Result<(), StatsError> {
     if as_json {
         print(&json(target, &document, true)?)
     } else {
-        print(&page(&target.parse(&document)?, None))
+        let snapshot = target.parse(&document)?;
+        print(&(page(&snapshot, None) + &refusals(&snapshot)))
     }
 }
 

@@ -22,7 +22,16 @@ pub fn page(now: &Snapshot, earlier: Option<&Snapshot>) -> String {
     page
 }
 
-/// The columns of [`line`].
+/// What the kernel offered and fusewire did not take: too long to be watched.
+pub fn refusals(now: &Snapshot) -> String {
+    let mut out = String::from("\nOffered by the kernel and not taken\n");
+    for (flag, reason) in &now.negotiated.refused {
+        let _ = writeln!(out, "  {flag:<20} {reason}");
+    }
+    out
+}
+
+/// The columns of [`line()`].
 pub fn line_header() -> String {
     line_of([
         "up_s",
@@ -135,9 +144,6 @@ fn head(now: &Snapshot) -> String {
         ),
     );
     row("flags", &negotiated.flags.join(" "));
-    for (index, (flag, reason)) in negotiated.refused.iter().enumerate() {
-        row(if index == 0 { "refused" } else { "" }, &format!("{flag}: {reason}"));
-    }
     head
 }
 
@@ -203,7 +209,7 @@ fn foot(now: &Snapshot, span: Option<&Span<'_>>) -> String {
     row(
         "alive",
         &format!(
-            "{} inodes, {} open files, {} open directories, {} backing ids",
+            "inodes {}, open files {}, open directories {}, backing ids {}",
             live.inodes, live.open_files, live.open_dirs, live.backing_ids
         ),
     );
@@ -330,13 +336,13 @@ mod tests {
             "data        copy (asked for: auto): needs CAP_SYS_ADMIN\n",
             "7.45, max_write 1 MiB, readahead 0 B",
             "SOME_LONG_FLAG_29",
-            "refused     WRITEBACK_CACHE: hides changes\n",
             "READ answered 1.5 GiB",
             "5 MiB resident",
             "2.00 s user",
         ] {
             assert!(page.contains(part), "no {part:?} in\n{page}");
         }
+        assert!(refusals(&snapshot()).contains("  WRITEBACK_CACHE      hides changes\n"));
         assert!(!page.contains("per s") && !page.contains("of a CPU"), "one picture has no rates");
         assert!(page.lines().all(|line| line.chars().count() <= COLUMNS), "{page}");
         let row = page.lines().find(|line| line.contains("LOOKUP")).expect("its row");

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 
 /// Longest handle that is kept: ext4 has 8 bytes, xfs and tmpfs 12, btrfs 20, overlayfs 29 or more.
-const BYTES_MAX: usize = 40;
+const BYTES_MAX: u8 = 40;
 
 /// Identifies an inode of one file system for as long as it exists: unlike its number, it is not
 /// given to a later inode, because it contains the generation.
@@ -14,14 +14,14 @@ const BYTES_MAX: usize = 40;
 pub struct FileHandle {
     kind: i32,
     len: u8,
-    bytes: [u8; BYTES_MAX],
+    bytes: [u8; BYTES_MAX as usize],
 }
 
 #[repr(C)]
 struct Raw {
     handle_bytes: u32,
     handle_type: i32,
-    f_handle: [u8; BYTES_MAX],
+    f_handle: [u8; BYTES_MAX as usize],
 }
 
 impl FileHandle {
@@ -29,8 +29,11 @@ impl FileHandle {
     ///
     /// EOPNOTSUPP if its file system has none; EOVERFLOW if they are longer than 40 bytes.
     pub fn of(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let mut raw =
-            Raw { handle_bytes: BYTES_MAX as u32, handle_type: 0, f_handle: [0; BYTES_MAX] };
+        let mut raw = Raw {
+            handle_bytes: BYTES_MAX.into(),
+            handle_type: 0,
+            f_handle: [0; BYTES_MAX as usize],
+        };
         let mut mount_id = 0;
         // SAFETY: `raw` is a file_handle with room for `handle_bytes` bytes behind its header, the
         // path is an empty C string, and all three pointers outlive the call.

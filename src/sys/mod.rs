@@ -8,4 +8,5 @@ pub mod fuse_dev;
 pub mod handle;
 pub mod mount;
 pub(crate) mod objfd;
+pub mod probe;
 pub mod process;

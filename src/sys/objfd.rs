@@ -55,6 +55,18 @@ pub(crate) fn statx(fd: BorrowedFd<'_>, flags: i32, mask: u32) -> Result<abi::St
     Ok(stat)
 }
 
+/// What direct I/O on the object demands of offsets and sizes, bytes, a power of two; 1 if unknown.
+pub(crate) fn direct_alignment(fd: BorrowedFd<'_>) -> u32 {
+    const STATX_DIOALIGN: u32 = 0x2000;
+    let Ok(stat) = statx(fd, 0, STATX_DIOALIGN) else { return 1 };
+    // Behind stx_mnt_id lie stx_dio_mem_align and stx_dio_offset_align, 32 bits each.
+    let [.., a, b, c, d] = stat.spare2[1].to_ne_bytes();
+    match u32::from_ne_bytes([a, b, c, d]) {
+        align if stat.mask & STATX_DIOALIGN != 0 && align.is_power_of_two() => align,
+        _ => 1,
+    }
+}
+
 /// utimensat(2) on the object.
 pub(crate) fn set_times(fd: BorrowedFd<'_>, times: [libc::timespec; 2]) -> Result<(), Errno> {
     // SAFETY: an array of two timespecs and an empty C string, both outlive the call.

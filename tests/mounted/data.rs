@@ -153,8 +153,7 @@ fn offsets_at_the_limit(t: &mut Trace) {
     t.run("pwrite f 17592186040319 x").ok();
     t.run("pwrite f 17592186044416 x").ok();
     t.run("pwrite f 17592186044415 xyz").ok();
-    t.run("seek f 17592186044416 set").ok();
-    t.run("seek f 9223372036854775807 set").ok();
+    t.known("seek-limit", "seek f 17592186044416 set");
     t.is("pread f 9000000000000000000 10", "");
     t.ok("fstat f");
     t.ok("ftruncate f 0");

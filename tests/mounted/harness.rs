@@ -132,7 +132,7 @@ impl World {
         let disk = small.as_ref().unwrap_or(&self.disk);
         let number = self.number();
         let behind = disk.directory(&format!("plain-{number}/{}", behaviour.name));
-        let mut stage = Stage { dir: behind.clone(), behind, daemon: None };
+        let mut stage = Stage { dir: behind.clone(), behind, data: "", daemon: None };
         let mut guard = None;
         if let Needs::Options(options) = behaviour.needs {
             let parent = stage.behind.parent().expect("it was joined above");
@@ -160,7 +160,7 @@ impl World {
         let behind = daemon.source.join(&name);
         fs::create_dir(&behind).map_err(|error| format!("{}: {error}", behind.display()))?;
         let dir = daemon.mountpoint.join(&name);
-        self.play(Stage { dir, behind, daemon: Some(daemon) }, behaviour)
+        self.play(Stage { dir, behind, data: setting.data, daemon: Some(daemon) }, behaviour)
     }
 
     /// Plays in a thread of its own; a play that hangs is freed by aborting its mount.

@@ -10,6 +10,8 @@ pub(crate) struct Known {
     pub(crate) native: &'static str,
     /// `ok` or the errno on the mount.
     pub(crate) mounted: &'static str,
+    /// The data mode in which it shows; `None` is every one.
+    pub(crate) only: Option<&'static str>,
 }
 
 const ALL: &[Known] = &[
@@ -18,18 +20,42 @@ const ALL: &[Known] = &[
         rule: "fuse_file_fallocate() passes on KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE only",
         native: "ok",
         mounted: "EOPNOTSUPP",
+        only: None,
     },
     Known {
         id: "fallocate-insert",
         rule: "fuse_file_fallocate() passes on KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE only",
         native: "ok",
         mounted: "EOPNOTSUPP",
+        only: None,
     },
     Known {
         id: "fiemap",
         rule: "fuse_file_inode_operations has no .fiemap, so FS_IOC_FIEMAP goes nowhere",
         native: "ok",
         mounted: "EOPNOTSUPP",
+        only: None,
+    },
+    Known {
+        id: "seek-limit",
+        rule: "generic_file_llseek() asks the s_maxbytes of the FUSE superblock, which is the largest",
+        native: "EINVAL",
+        mounted: "ok",
+        only: None,
+    },
+    Known {
+        id: "setfl-append-only",
+        rule: "setfl() asks S_APPEND of the FUSE inode, which no reply can set",
+        native: "EPERM",
+        mounted: "ok",
+        only: None,
+    },
+    Known {
+        id: "direct-unaligned",
+        rule: "fuse_direct_IO() takes any alignment, and copying does not go by the disk's sectors",
+        native: "EINVAL",
+        mounted: "ok",
+        only: Some("copy"),
     },
 ];
 

@@ -22,13 +22,21 @@ macro_rules! behaviours {
 
 mod alloc;
 mod attr;
+mod behind;
 mod data;
 mod dir;
+mod locks;
+mod mixing;
 mod mmap;
 mod names;
 mod open;
+mod options;
+mod perm;
 mod rename;
+mod setid;
+mod special;
 mod times;
+mod workload;
 mod xattr;
 
 use std::process::ExitCode;
@@ -48,6 +56,14 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
     ("rename", rename::ALL),
     ("xattr", xattr::ALL),
     ("alloc", alloc::ALL),
+    ("locks", locks::ALL),
+    ("special", special::ALL),
+    ("mixing", mixing::ALL),
+    ("behind", behind::ALL),
+    ("perm", perm::ALL),
+    ("setid", setid::ALL),
+    ("options", options::ALL),
+    ("workload", workload::ALL),
 ];
 
 const SETTINGS: [Setting; 4] = [

@@ -56,7 +56,7 @@ pub(super) fn call(shell: &mut Shell, args: &Args) -> Option<Outcome> {
         )),
         "readahead" => done(raw::readahead(fd(1), args.number(2), args.size(3))),
         "flock" => done(raw::flock(fd(1), flock_mode(args.text(2)))),
-        "getflags" => raw::get_flags(fd(1)).map(|flags| flag_names(flags)),
+        "getflags" => raw::get_flags(fd(1)).map(flag_names),
         "setflags" => set_flags(shell, args),
         "ficlone" => {
             let source = std::os::fd::AsRawFd::as_raw_fd(fd(2));

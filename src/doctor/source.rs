@@ -1,0 +1,163 @@
+//! What the source directory's file system offers. Every answer is tried on the directory itself;
+//! nothing that has a name is made in it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
+use nix::sys::stat::Mode;
+
+use super::check::{Check, Group};
+use super::probe::{Probe, Tried};
+use crate::mountinfo::MountTable;
+use crate::sys::handle::FileHandle;
+
+const ASK: Group = Group::Source;
+
+/// Everything about `source`; the answer is false if it can not be shown at all.
+pub(super) fn checks(source: &Path, probe: Result<&Probe, &String>) -> (bool, Vec<Check>) {
+    let directory = match open_directory(source) {
+        Ok(directory) => directory,
+        Err(check) => return (false, vec![check]),
+    };
+    let fs_type = fs_type(source);
+    let mut checks = vec![
+        ASK.ask("directory", "what is shown")
+            .ok(format!("{}, a directory on {fs_type}", source.display())),
+    ];
+    checks.push(passthrough(&fs_type, probe));
+    checks.extend(handles(&directory));
+    checks.push(fanotify(source));
+    checks.push(xattrs(&directory));
+    checks.extend(unnamed_files(source));
+    (true, checks)
+}
+
+fn open_directory(source: &Path) -> Result<OwnedFd, Check> {
+    let ask = ASK.ask("directory", "what is shown");
+    let name = source.display();
+    match std::fs::metadata(source) {
+        Ok(metadata) if !metadata.is_dir() => {
+            return Err(ask.absent(format!("{name} is not a directory")));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ask.absent(format!("{name} does not exist")));
+        }
+        _ => {}
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(source, flags, Mode::empty())
+        .map_err(|errno| ask.absent(format!("{name} can not be read: {}", describe(errno))))
+}
+
+fn describe(errno: Errno) -> String {
+    io::Error::from(errno).to_string()
+}
+
+fn fs_type(source: &Path) -> String {
+    let path = std::fs::canonicalize(source).unwrap_or_else(|_| source.into());
+    let table = MountTable::read().unwrap_or_default();
+    table.covering(&path).map_or_else(|| "unknown".into(), |mount| mount.fs_type.clone())
+}
+
+/// Stacked file systems (overlayfs, another passthrough mount) count against the kernel's limit.
+fn passthrough(fs_type: &str, probe: Result<&Probe, &String>) -> Check {
+    let ask = ASK.ask("passthrough here", "whether files of this source can be backing files");
+    let Ok(probe) = probe else { return ask.unknown("could not be tried") };
+    match &probe.backing_on_source {
+        Some(Tried::Works) => ask.ok("a backing file was registered"),
+        Some(Tried::Refused(_)) if probe.backing != Tried::Works => {
+            ask.absent("see passthrough above")
+        }
+        Some(Tried::Refused(error)) if fs_type == "overlay" || fs_type.starts_with("fuse") => ask
+            .missing(
+                format!("{fs_type} is stacked itself: {error}"),
+                "show a directory of the file system underneath",
+            ),
+        Some(Tried::Refused(error)) => ask.absent(error.clone()),
+        None => ask.unknown("was not tried"),
+    }
+}
+
+fn handles(directory: &OwnedFd) -> [Check; 2] {
+    let name = ASK.ask("file handles", "an inode is told from a later one with its number");
+    let reach = ASK.ask("open by handle", "inodes are reached without keeping each one open");
+    match FileHandle::of(directory.as_fd()) {
+        Err(errno) => [
+            name.absent(format!("name_to_handle_at: {}", describe(errno))),
+            reach.absent("there are no handles"),
+        ],
+        Ok(handle) => {
+            let opened = handle.open(directory.as_fd(), libc::O_RDONLY | libc::O_DIRECTORY);
+            let reach = match opened {
+                Ok(_) => reach.ok("works"),
+                Err(Errno::EPERM) => {
+                    reach.degraded("needs CAP_DAC_READ_SEARCH", Some("run fusewire as root"))
+                }
+                Err(errno) => reach.absent(format!("open_by_handle_at: {}", describe(errno))),
+            };
+            [name.ok("works"), reach]
+        }
+    }
+}
+
+fn fanotify(source: &Path) -> Check {
+    let ask = ASK.ask(
+        "fanotify",
+        "changes behind the mount could be noticed; this version relies on its timeouts",
+    );
+    let flags = libc::FAN_CLASS_NOTIF | libc::FAN_REPORT_DFID_NAME | libc::FAN_CLOEXEC;
+    let mark = || {
+        let group = Fanotify::init(InitFlags::from_bits_retain(flags), EventFFlags::O_RDONLY)?;
+        let whole = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
+        let events = MaskFlags::FAN_CREATE | MaskFlags::FAN_DELETE | MaskFlags::FAN_ONDIR;
+        group.mark(whole, events, nix::fcntl::AT_FDCWD, Some(source))
+    };
+    match mark() {
+        Ok(()) => ask.ok("the whole file system can be watched"),
+        Err(Errno::EPERM) => ask.degraded("needs CAP_SYS_ADMIN", Some("run fusewire as root")),
+        Err(errno) => ask.absent(format!("whole file system, with names: {}", describe(errno))),
+    }
+}
+
+fn xattrs(directory: &OwnedFd) -> Check {
+    let ask = ASK.ask("xattrs", "extended attributes and ACLs show through the mount");
+    match crate::sys::probe::user_xattr(directory.as_fd()) {
+        Ok(()) => ask.ok("user attributes work"),
+        Err(errno) => ask.absent(format!("user attributes: {}", describe(errno))),
+    }
+}
+
+/// O_TMPFILE and, on such a file, O_DIRECT.
+fn unnamed_files(source: &Path) -> [Check; 2] {
+    let unnamed = ASK.ask("O_TMPFILE", "programs can make unnamed files through the mount");
+    let direct = ASK.ask("O_DIRECT", "unbuffered I/O, as fio --direct=1, reaches the device");
+    let try_open = |extra: OFlag| {
+        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC | extra;
+        open(source, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(drop)
+    };
+    match try_open(OFlag::empty()) {
+        Ok(()) => [
+            unnamed.ok("works"),
+            match try_open(OFlag::O_DIRECT) {
+                Ok(()) => direct.ok("works"),
+                Err(Errno::EINVAL) => direct.absent("this file system has none"),
+                Err(errno) => direct.absent(describe(errno)),
+            },
+        ],
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR) => [
+            unnamed.absent("this file system has none"),
+            direct.unknown("no unnamed file to try it on"),
+        ],
+        Err(errno @ (Errno::EACCES | Errno::EROFS)) => [
+            unnamed.unknown(format!("this user can not write here: {}", describe(errno))),
+            direct.unknown("no unnamed file to try it on"),
+        ],
+        Err(errno) => {
+            [unnamed.absent(describe(errno)), direct.unknown("no unnamed file to try it on")]
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Inode accounting on a directory of this machine, by handle and by number.
+
+mod races;
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use tempfile::TempDir;
+
+use super::*;
+
+/// How the table of a test tells inodes apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::passthrough) enum By {
+    Handle,
+    Number,
+}
+
+/// A directory with a table over it.
+pub(in crate::passthrough) struct Source {
+    dir: TempDir,
+    pub(in crate::passthrough) table: InodeTable,
+}
+
+impl Source {
+    /// Fails where handles can not be opened: the tests run as root, on a file system of a disk.
+    pub(in crate::passthrough) fn new(by: By, fd_capacity: usize) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mount = (by == By::Handle).then(|| {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            open(dir.path(), flags, Mode::empty()).expect("open the temporary directory")
+        });
+        let root = path_fd(dir.path());
+        if let Some(mount) = &mount {
+            FileHandle::of(root.as_fd())
+                .and_then(|handle| handle.open(mount.as_fd(), libc::O_PATH))
+                .expect("open by handle: run the tests as root, with TMPDIR on ext4, xfs or tmpfs");
+        }
+        let table = InodeTable::new(root, mount, fd_capacity).expect("a table");
+        Source { dir, table }
+    }
+
+    pub(in crate::passthrough) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Makes a file with its own name in it.
+    pub(in crate::passthrough) fn make(&self, name: &str) {
+        fs::write(self.path(name), name).expect("make a file");
+    }
+
+    fn found(&self, name: &str) -> Found {
+        Found::new(path_fd(&self.path(name))).expect("stat it")
+    }
+
+    /// Counts a lookup of `name`.
+    pub(in crate::passthrough) fn lookup(&self, name: &str, keep: Keep) -> Arc<Inode> {
+        self.table.acquire(self.found(name), keep).expect("acquire")
+    }
+
+    /// Looks `name` up without a reference that stays.
+    fn nodeid(&self, name: &str) -> NodeId {
+        self.lookup(name, Keep::Fd).nodeid
+    }
+
+    /// Inodes known besides the root.
+    fn known(&self) -> u64 {
+        let by_id: usize =
+            self.table.by_id.iter().map(|shard| shard.read().expect("no panic").len()).sum();
+        assert_eq!(self.table.len(), by_id as u64, "both maps know the same inodes");
+        self.table.len() - 1
+    }
+
+    /// What the file behind a nodeid holds.
+    fn content(&self, nodeid: NodeId) -> Result<String> {
+        let fd = self.table.fd(nodeid)?;
+        Ok(fs::read_to_string(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("read it"))
+    }
+}
+
+fn path_fd(path: &Path) -> OwnedFd {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).expect("open the object")
+}
+
+impl Inode {
+    /// Whether it has a descriptor now.
+    pub(in crate::passthrough) fn is_open(&self) -> bool {
+        !matches!(*self.slot(), Slot::Closed)
+    }
+}
+
+/// Runs a body on a table of either kind.
+fn both(body: impl Fn(Source)) {
+    for by in [By::Handle, By::Number] {
+        body(Source::new(by, 100));
+    }
+}
+
+#[test]
+fn an_inode_is_known_until_every_lookup_is_forgotten() {
+    both(|source| {
+        source.make("file");
+        let nodeid = source.nodeid("file");
+        assert_eq!(source.nodeid("file"), nodeid);
+        assert_eq!(source.nodeid("file"), nodeid);
+        assert_eq!(source.known(), 1);
+        source.table.forget(nodeid, 1);
+        assert_eq!(source.known(), 1);
+        assert_eq!(source.content(nodeid).as_deref(), Ok("file"));
+        source.table.forget(nodeid, 2);
+        assert_eq!(source.known(), 0);
+        assert_eq!(source.content(nodeid), Err(Errno::ESTALE));
+    });
+}
+
+#[test]
+fn an_inode_that_comes_back_gets_a_nodeid_never_given_before() {
+    both(|source| {
+        source.make("file");
+        let first = source.nodeid("file");
+        source.table.forget(first, 1);
+        let second = source.nodeid("file");
+        assert_ne!(first, second);
+        assert_eq!(source.table.get(first).map(drop), Err(Errno::ESTALE));
+        assert_eq!(source.content(second).as_deref(), Ok("file"));
+    });
+}
+
+#[test]
+fn different_files_have_different_nodeids_none_of_them_the_roots() {
+    both(|source| {
+        let mut seen = vec![NodeId(0), NodeId::ROOT];
+        for n in 0..200 {
+            let name = n.to_string();
+            source.make(&name);
+            let nodeid = source.nodeid(&name);
+            assert!(!seen.contains(&nodeid), "{nodeid:?} twice");
+            seen.push(nodeid);
+        }
+        assert_eq!(source.known(), 200);
+        for (n, nodeid) in seen[2..].iter().enumerate() {
+            assert_eq!(source.content(*nodeid), Ok(n.to_string()));
+        }
+    });
+}
+
+#[test]
+fn the_root_is_found_as_itself_and_is_never_forgotten() {
+    both(|source| {
+        assert_eq!(source.nodeid("."), NodeId::ROOT);
+        for count in [1, 2, u64::MAX] {
+            source.table.forget(NodeId::ROOT, count);
+        }
+        assert_eq!(source.table.len(), 1);
+        assert_eq!(source.nodeid("."), NodeId::ROOT);
+        source.table.fd(NodeId::ROOT).expect("the root is always there");
+    });
+}
+
+#[test]
+fn forgetting_what_was_never_known_changes_nothing() {
+    both(|source| {
+        source.make("file");
+        let nodeid = source.nodeid("file");
+        for wrong in [0, 2_000, u64::MAX] {
+            source.table.forget(NodeId(wrong), 1);
+        }
+        source.table.forget(nodeid, 0);
+        assert_eq!(source.content(nodeid).as_deref(), Ok("file"));
+        source.table.forget(nodeid, u64::MAX);
+        assert_eq!(source.known(), 0, "more than were given forgets all of them");
+        source.table.forget(nodeid, 1);
+        assert_eq!(source.known(), 0);
+    });
+}
+
+#[test]
+fn hard_links_share_an_inode() {
+    both(|source| {
+        source.make("one");
+        fs::hard_link(source.path("one"), source.path("two")).expect("link");
+        let nodeid = source.nodeid("one");
+        assert_eq!(source.nodeid("two"), nodeid);
+        assert_eq!(source.known(), 1);
+        source.table.forget(nodeid, 1);
+        fs::remove_file(source.path("one")).expect("unlink");
+        assert_eq!(source.content(nodeid).as_deref(), Ok("one"));
+        source.table.forget(nodeid, 1);
+        assert_eq!(source.known(), 0);
+    });
+}
+
+#[test]
+fn a_renamed_file_stays_the_same_inode() {
+    both(|source| {
+        source.make("old");
+        let nodeid = source.nodeid("old");
+        fs::rename(source.path("old"), source.path("new")).expect("rename");
+        assert_eq!(source.nodeid("new"), nodeid);
+    });
+}
+
+#[test]
+fn symbolic_links_and_directories_are_inodes_like_any_other() {
+    both(|source| {
+        source.make("file");
+        std::os::unix::fs::symlink("file", source.path("link")).expect("symlink");
+        fs::create_dir(source.path("dir")).expect("mkdir");
+        let ids = ["file", "link", "dir"].map(|name| source.nodeid(name));
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "{ids:?}");
+        let stat = fstat(&*source.table.fd(ids[1]).expect("known")).expect("fstat");
+        assert_eq!(kind(&stat), SFlag::S_IFLNK, "the link, not what it names");
+    });
+}
+
+/// A number that the file system gives out again while the kernel still knows the old inode.
+#[test]
+fn a_reused_inode_number_is_a_new_nodeid() {
+    let source = Source::new(By::Handle, 100);
+    source.make("old");
+    let old = source.lookup("old", Keep::Nothing);
+    let number = fs::metadata(source.path("old")).expect("stat").ino();
+    fs::remove_file(source.path("old")).expect("unlink");
+    source.make("new");
+    let mut found = source.found("new");
+    // ext4 has given the same number; elsewhere it is made so, which is all that stat can tell.
+    found.stat.st_ino = number;
+    let new = source.table.acquire(found, Keep::Fd).expect("acquire");
+    assert_ne!(new.nodeid, old.nodeid);
+    assert_eq!(source.known(), 2);
+    assert_eq!(source.content(new.nodeid).as_deref(), Ok("new"));
+    assert_eq!(source.content(old.nodeid), Err(Errno::ESTALE), "never the new file's content");
+}
+
+#[test]
+fn without_handles_a_number_is_not_given_out_again_while_it_is_known() {
+    let source = Source::new(By::Number, 1);
+    source.make("old");
+    let old = source.lookup("old", Keep::Nothing);
+    let number = fs::metadata(source.path("old")).expect("stat").ino();
+    fs::remove_file(source.path("old")).expect("unlink");
+    for n in 0..50 {
+        let name = n.to_string();
+        source.make(&name);
+        assert_ne!(fs::metadata(source.path(&name)).expect("stat").ino(), number);
+        assert_ne!(source.nodeid(&name), old.nodeid);
+    }
+    assert_eq!(source.content(old.nodeid).as_deref(), Ok("old"));
+}
+
+#[test]
+fn the_cache_is_bounded_however_many_files_are_known() {
+    let source = Source::new(By::Handle, 64);
+    let inodes: Vec<_> = (0..1000)
+        .map(|n| {
+            let name = n.to_string();
+            source.make(&name);
+            let inode = source.lookup(&name, Keep::Fd);
+            assert!(source.table.cached_fds() <= 64);
+            inode
+        })
+        .collect();
+    let open = || inodes.iter().filter(|inode| inode.is_open()).count();
+    assert_eq!((source.known(), source.table.cached_fds(), open()), (1000, 64, 64));
+    assert!(inodes[999].is_open(), "the newest is the last to go");
+    for (n, inode) in inodes.iter().enumerate() {
+        assert_eq!(source.content(inode.nodeid), Ok(n.to_string()), "reopened by its handle");
+    }
+    assert_eq!((source.table.cached_fds(), open()), (64, 64));
+}
+
+#[test]
+fn what_was_used_is_kept_over_what_was_not() {
+    let source = Source::new(By::Handle, 8);
+    source.make("busy");
+    let busy = source.lookup("busy", Keep::Fd);
+    for n in 0..100 {
+        let name = n.to_string();
+        source.make(&name);
+        source.table.fd_of(&busy).expect("known");
+        source.lookup(&name, Keep::Fd);
+        assert!(busy.is_open(), "closed after {n}");
+    }
+}
+
+#[test]
+fn an_entry_of_a_listing_costs_no_descriptor_until_it_is_used() {
+    let source = Source::new(By::Handle, 8);
+    source.make("file");
+    let inode = source.lookup("file", Keep::Nothing);
+    assert!(!inode.is_open());
+    assert_eq!(source.table.cached_fds(), 0);
+    let again = source.lookup("file", Keep::Fd);
+    assert!(Arc::ptr_eq(&inode, &again) && inode.is_open(), "a walk has one to give");
+    source.table.forget(inode.nodeid, 2);
+    drop(again);
+
+    let inode = source.lookup("file", Keep::Nothing);
+    source.table.fd_of(&inode).expect("reopened");
+    assert!(inode.is_open());
+}
+
+#[test]
+fn a_descriptor_in_use_survives_its_eviction() {
+    let source = Source::new(By::Handle, 1);
+    source.make("a");
+    source.make("b");
+    let a = source.lookup("a", Keep::Fd);
+    let held = source.table.fd_of(&a).expect("known");
+    a.take_used();
+    source.lookup("b", Keep::Fd);
+    assert!(!a.is_open());
+    let stat = fstat(&*held).expect("still open here");
+    assert_eq!(stat.st_ino, fs::metadata(source.path("a")).expect("stat").ino());
+}
+
+#[test]
+fn a_descriptor_that_the_table_reopens_is_path_only_and_closed_on_exec() {
+    let source = Source::new(By::Handle, 8);
+    source.make("file");
+    let inode = source.lookup("file", Keep::Nothing);
+    let fd = source.table.fd_of(&inode).expect("reopened");
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).expect("fdinfo");
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags");
+    let flags = i32::from_str_radix(flags.trim(), 8).expect("octal");
+    assert_eq!(flags & (libc::O_PATH | libc::O_CLOEXEC), libc::O_PATH | libc::O_CLOEXEC);
+}
+
+#[test]
+fn an_unlinked_inode_stays_reachable_once_it_is_pinned() {
+    let source = Source::new(By::Handle, 1);
+    for name in ["gone", "other"] {
+        source.make(name);
+    }
+    let gone = source.lookup("gone", Keep::Nothing);
+    let doomed = path_fd(&source.path("gone"));
+    fs::remove_file(source.path("gone")).expect("unlink");
+    source.table.pin_if_unlinked(doomed);
+    // Neither the cache's bound nor a lack of descriptors takes it away.
+    source.lookup("other", Keep::Fd);
+    let mut fail = true;
+    let failing_once = || if std::mem::take(&mut fail) { Err(Errno::EMFILE) } else { Ok(()) };
+    source.table.make_room(failing_once).expect("room was made");
+    assert_eq!(source.content(gone.nodeid).as_deref(), Ok("gone"));
+    source.table.forget(gone.nodeid, 1);
+    assert_eq!(source.content(gone.nodeid), Err(Errno::ESTALE));
+}
+
+#[test]
+fn a_removed_directory_stays_reachable_once_it_is_pinned() {
+    let source = Source::new(By::Handle, 1);
+    fs::create_dir(source.path("dir")).expect("mkdir");
+    let dir = source.lookup("dir", Keep::Nothing);
+    let doomed = path_fd(&source.path("dir"));
+    fs::remove_dir(source.path("dir")).expect("rmdir");
+    source.table.pin_if_unlinked(doomed);
+    let stat = fstat(&*source.table.fd(dir.nodeid).expect("reachable")).expect("fstat");
+    assert_eq!(stat.st_nlink, 0);
+}
+
+#[test]
+fn a_file_with_another_name_is_not_pinned() {
+    let source = Source::new(By::Handle, 8);
+    source.make("one");
+    fs::hard_link(source.path("one"), source.path("two")).expect("link");
+    let inode = source.lookup("one", Keep::Nothing);
+    let doomed = path_fd(&source.path("one"));
+    fs::remove_file(source.path("one")).expect("unlink");
+    source.table.pin_if_unlinked(doomed);
+    assert!(!inode.is_open(), "its handle still opens it");
+    assert_eq!(source.content(inode.nodeid).as_deref(), Ok("one"));
+}
+
+#[test]
+fn an_unlinked_file_that_nobody_knows_is_not_kept() {
+    let source = Source::new(By::Handle, 8);
+    source.make("gone");
+    let doomed = path_fd(&source.path("gone"));
+    fs::remove_file(source.path("gone")).expect("unlink");
+    let raw = doomed.as_raw_fd();
+    let link = format!("/proc/self/fd/{raw}");
+    let before = fs::read_link(&link).expect("open");
+    source.table.pin_if_unlinked(doomed);
+    // Another test may have been given the number meanwhile, but never this file.
+    assert_ne!(fs::read_link(&link).ok(), Some(before));
+    assert_eq!(source.known(), 0);
+}
