@@ -17,7 +17,7 @@ use fusewire::metrics::snapshot::Snapshot;
 use fusewire::mountinfo::MountTable;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use tempfile::NamedTempFile;
 
@@ -49,13 +49,15 @@ impl<'a> Launch<'a> {
     pub(crate) fn go(self) -> Result<Served, String> {
         let log = NamedTempFile::with_prefix("fusewire-test-log-");
         let log = log.map_err(|error| format!("make a log file: {error}"))?;
-        match self.foreground {
-            true => self.in_foreground(log.path())?,
-            false => self.command(log.path()).limit(READY_WITHIN).run().map(drop)?,
-        }
-        // The mount is ready, so whoever listens for it is its daemon.
+        let started = match self.foreground {
+            true => Some(self.in_foreground(log.path())?),
+            false => self.command(log.path()).limit(READY_WITHIN).run().map(|_| None)?,
+        };
         let target = client::find(self.mountpoint).map_err(|error| error.to_string())?;
         let pid = target.daemon.ok_or("the mount is there, and nobody listens for it")?;
+        if started.is_some_and(|started| started != pid) || !is_child(pid) {
+            return Err(format!("process {pid} listens for a mount which is not its own"));
+        }
         Ok(Served {
             mountpoint: self.mountpoint.to_owned(),
             minor: target.mount.minor,
@@ -84,16 +86,17 @@ impl<'a> Launch<'a> {
         tool.args(self.args(log))
     }
 
-    fn in_foreground(&self, log: &Path) -> Result<(), String> {
+    fn in_foreground(&self, log: &Path) -> Result<Pid, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fusewire"));
         command.args(self.args(log)).arg("-f").stdin(Stdio::null());
         let mut child = spawn(&mut command).map_err(|error| format!("{command:?}: {error}"))?;
-        let listens = || client::find(self.mountpoint).is_ok_and(|found| found.daemon.is_some());
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("process ids are small"));
+        let listens = || client::find(self.mountpoint).is_ok_and(|found| found.daemon == Some(pid));
         if !eventually(READY_WITHIN, listens) {
             let _ = child.kill();
             return Err(format!("{command:?}: not mounted: {:?}", child.wait()));
         }
-        Ok(())
+        Ok(pid)
     }
 }
 
@@ -185,11 +188,17 @@ impl Drop for Served {
         }
         while self.is_gone().is_err() && umount2(&self.mountpoint, MntFlags::MNT_DETACH).is_ok() {}
         if !eventually(FREED_WITHIN, || self.end().is_some()) {
-            let _ = self.abort();
+            // Not the abort: its connection's number may be another's by now.
             let _ = kill(self.pid, Signal::SIGKILL);
             let _ = eventually(FREED_WITHIN, || self.end().is_some());
         }
     }
+}
+
+/// Whether a process was started by this one, or came to it as an orphan.
+fn is_child(pid: Pid) -> bool {
+    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(pid), flags).is_ok()
 }
 
 /// The type of what is on top at `path`, without touching it.

@@ -50,7 +50,8 @@ impl Held {
         self.file.sync_all()?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.read_to_string(&mut content)?;
-        let (flags, mode) = (OFlag::O_CREAT | OFlag::O_WRONLY, Mode::from_bits_truncate(0o644));
+        let (flags, mode) =
+            (OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644));
         let mut new = File::from(openat(&self.directory, "new", flags, mode)?);
         new.write_all(b"new")?;
         new.sync_all()?;

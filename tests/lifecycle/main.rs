@@ -86,7 +86,7 @@ impl Ground {
 
     /// A file system of its own.
     pub(crate) fn image(&self, bytes: u64) -> Result<Disk, String> {
-        let disk = Disk::new(bytes)?;
+        let disk = tool::exclusively(|| Disk::new(bytes))?;
         if let Some(reason) = &disk.fallback {
             return Err(format!("a file system of its own is needed: {reason}"));
         }

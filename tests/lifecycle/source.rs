@@ -160,9 +160,13 @@ pub(crate) fn is_mounted_twice(ground: &Ground) -> Result<(), String> {
     {
         let a = Launch::new(&source, &first, one).go()?;
         let b = Launch::new(&source, &second, other).go()?;
-        change_by_turns(&first, &second)
-            .and_then(|()| change_by_turns(&second, &first))
-            .map_err(|error| format!("{one} beside {other}: {error}"))?;
+        change_by_turns(&first, &second).and_then(|()| change_by_turns(&second, &first)).map_err(
+            |error| {
+                let reports =
+                    [&a, &b].map(|served| format!("{:?} {}", served.end(), served.report()));
+                format!("{one} beside {other}: {error}\n{}", reports.join("\n"))
+            },
+        )?;
         a.finish()?;
         fs::metadata(second.join("kept")).map_err(text)?;
         b.finish()?;
