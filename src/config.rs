@@ -72,6 +72,20 @@ pub struct MountOptions {
     pub noatime: bool,
 }
 
+impl MountOptions {
+    /// These options, tightened by whatever `source` has on.
+    pub fn inheriting(&self, source: &MountOptions) -> Self {
+        MountOptions {
+            ro: self.ro || source.ro,
+            nosuid: self.nosuid || source.nosuid,
+            nodev: self.nodev || source.nodev,
+            noexec: self.noexec || source.noexec,
+            noatime: self.noatime || source.noatime,
+            ..self.clone()
+        }
+    }
+}
+
 /// Who moves the bytes of files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum DataMode {

@@ -17,10 +17,10 @@ use crate::config::Config;
 use crate::control::{client, server};
 use crate::metrics::process;
 use crate::metrics::snapshot::Snapshot;
-use crate::mountinfo::{self, Mount};
+use crate::mountinfo::{self, Mount, MountTable};
 use crate::passthrough::{Local, SourceError};
 use crate::session::{self, Info, MountError, Session};
-use crate::sys::process::{Readiness, Side, background, raise_nofile};
+use crate::sys::process::{Readiness, Side, background, lift_file_size_limit, raise_nofile};
 
 /// Why there is no mount.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +110,10 @@ fn check(config: &mut Config) -> Result<(), DaemonError> {
         let source_name = top.source.to_string_lossy().into_owned();
         return Err(DaemonError::AlreadyMounted { path, source_name });
     }
+    if Path::new("/proc").starts_with(&path) {
+        let reason = "the daemon needs /proc, and would wait for itself there";
+        return Err(mountpoint(io::Error::other(reason)));
+    }
     let metadata = std::fs::metadata(&path).map_err(mountpoint)?;
     if !metadata.is_dir() {
         return Err(mountpoint(io::Error::from(io::ErrorKind::NotADirectory)));
@@ -148,10 +152,23 @@ fn mount(request: &cli::Mount) -> Result<(Arc<Local>, Session), DaemonError> {
     let log = start_log(request)?;
     // Before the mount shows: a signal from now on is answered by an unmount.
     let signals = signals::Pending::new().map_err(system("register for signals"))?;
+    lift_file_size_limit();
+    warn_of_submounts(&request.config);
     let local = Arc::new(Local::new(&request.config, raise_nofile())?);
-    let session = Session::mount(local.clone(), &options(&request.config))?;
+    let mut options = options(&request.config);
+    options.mount = options.mount.inheriting(local.inherited());
+    let session = Session::mount(local.clone(), &options)?;
     signals.listen(session.unmounter(), log).map_err(system("listen for signals"))?;
     Ok((local, session))
+}
+
+/// Says what will not be seen.
+fn warn_of_submounts(config: &Config) {
+    let table = MountTable::read().unwrap_or_default();
+    let hidden: Vec<_> = table.below(&config.source).map(|mount| &mount.mount_point).collect();
+    if !hidden.is_empty() {
+        warn!(?hidden, "what is mounted inside the source does not show, as with a bind mount");
+    }
 }
 
 fn start_log(request: &cli::Mount) -> Result<log::Handle, DaemonError> {

@@ -396,6 +396,12 @@ pub trait Filesystem: Debug + Send + Sync + 'static {
         Err(Errno::ENOSYS)
     }
 
+    /// About a second has gone by, and there were requests since the last time or the last answer
+    /// was true: the time to let go of what is not used any more. True to be told again.
+    fn tick(&self) -> bool {
+        false
+    }
+
     /// The connection is over: no request will follow.
     fn destroy(&self) {}
 }

@@ -23,7 +23,7 @@
 //! | [`dispatch`] | one match from a request to the file system |
 //! | [`fs`] | the trait that a file system implements |
 //! | [`passthrough`] | the local file system |
-//! | [`transport`], [`worker`], [`session`] | channels, threads, the life of a mount |
+//! | [`transport`], [`worker`], [`keeper`], [`session`] | channels, threads, the life of a mount |
 //! | [`sys`] | system calls that need `unsafe` |
 //! | [`metrics`], [`control`], [`stats_view`] | what is counted, how it is asked for and shown |
 //! | [`cli`], [`config`], [`daemon`], [`umount`], [`mountinfo`], [`doctor`] | the command |
@@ -44,6 +44,7 @@ pub mod daemon;
 pub mod dispatch;
 pub mod doctor;
 pub mod fs;
+pub mod keeper;
 pub mod metrics;
 pub mod mountinfo;
 pub mod passthrough;

@@ -4,8 +4,8 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -16,11 +16,13 @@ use tracing::{debug, error, info, warn};
 use crate::abi::{self, InitFlags};
 use crate::config::MountOptions;
 use crate::fs::Filesystem;
+use crate::keeper::{self, Duties, Watch};
 use crate::metrics::Metrics;
 use crate::metrics::snapshot;
 use crate::mountinfo;
 use crate::protocol::decode::{Dialect, Frame, Operation, decode};
 use crate::protocol::init::{self, InitError, Negotiated, refusal};
+use crate::sys::caller;
 use crate::sys::fuse_dev::Kernel;
 use crate::sys::mount::{self, FuseMount};
 use crate::transport::buffers::Buffers;
@@ -110,8 +112,56 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> MountError {
 #[derive(Debug)]
 pub struct Session {
     mount: Mount,
-    workers: Vec<JoinHandle<()>>,
+    threads: Threads,
     info: Arc<Info>,
+}
+
+/// The threads of a session.
+#[derive(Debug)]
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    keeper: Option<JoinHandle<()>>,
+    watch: Arc<Watch>,
+}
+
+impl Threads {
+    /// Waits until the connection is over.
+    fn join(&mut self) {
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                error!("a worker panicked outside of a request");
+            }
+        }
+        self.watch.stop();
+        if let Some(keeper) = self.keeper.take()
+            && keeper.join().is_err()
+        {
+            error!("the keeper panicked");
+        }
+    }
+}
+
+/// What all workers of a session have in common.
+#[derive(Debug)]
+struct Crew<F: ?Sized> {
+    metrics: Arc<Metrics>,
+    dialect: Dialect,
+    /// Bytes of the largest data.
+    payload: usize,
+    fs: Arc<F>,
+}
+
+impl<F: Filesystem + ?Sized> Crew<F> {
+    fn worker(
+        &self,
+        index: usize,
+        channel: Channel,
+        watch: Option<Arc<Watch>>,
+    ) -> io::Result<Worker<F>> {
+        let buffers = Buffers::new(self.payload)?;
+        let (metrics, fs, dialect) = (self.metrics.clone(), self.fs.clone(), self.dialect);
+        Ok(Worker { index, channel, buffers, metrics, dialect, fs, watch })
+    }
 }
 
 /// What is known of a session from its start to its end.
@@ -148,7 +198,8 @@ impl Session {
         if let Some(reason) = &reason {
             warn!("{reason}");
         }
-        let metrics = Arc::new(Metrics::new(count));
+        // The last shard is for relief workers.
+        let metrics = Arc::new(Metrics::new(count + 1));
         let transport = snapshot::Transport {
             name: "dev".to_owned(),
             workers: count,
@@ -156,19 +207,34 @@ impl Session {
             pinned: options.pin,
             reason,
         };
-        let dialect = Dialect { setxattr_ext: negotiated.flags.contains(InitFlags::SETXATTR_EXT) };
         let payload = usize::try_from(negotiated.max_write).unwrap_or(usize::MAX);
+        let watch = Arc::new(Watch::new(count));
+        let crew = Crew {
+            metrics: metrics.clone(),
+            dialect: Dialect { setxattr_ext: negotiated.flags.contains(InitFlags::SETXATTR_EXT) },
+            payload,
+            fs,
+        };
         let mut workers = Vec::with_capacity(count);
-        for (index, channel) in channels.into_iter().enumerate() {
-            let buffers = Buffers::new(payload).map_err(system("map a worker's buffers"))?;
-            let (metrics, fs) = (metrics.clone(), fs.clone());
-            let worker = Worker { index, channel, buffers, metrics, dialect, fs };
+        for (index, channel) in channels.iter().enumerate() {
+            let watch = Some(watch.clone());
+            let worker = crew.worker(index, channel.clone(), watch);
+            let worker = worker.map_err(system("map a worker's buffers"))?;
             let cpu = options.pin.then(|| cpus[index % cpus.len()]);
             workers.push(start(worker, cpu).map_err(system("start a worker"))?);
         }
+        let tick = {
+            let fs = crew.fs.clone();
+            move || fs.tick()
+        };
+        let (first, ended) = (channels[0].clone(), watch.clone());
+        let relieve = move || relieve(crew.worker(count, first.clone(), None)?, ended.clone());
+        let keeper =
+            keeper::start(&watch, Duties { relieve, tick }).map_err(system("start the keeper"))?;
+        let threads = Threads { workers, keeper: Some(keeper), watch };
         let device = mount.device;
         let info = Info { negotiated, transport, metrics, started: Instant::now(), device };
-        let session = Session { mount, workers, info: Arc::new(info) };
+        let session = Session { mount, threads, info: Arc::new(info) };
         session.mount.probe().map_err(system("use the new mount"))?;
         info!(mountpoint = %options.mountpoint.display(), workers = count, "mounted");
         Ok(session)
@@ -181,29 +247,22 @@ impl Session {
 
     /// Unmounts from another thread than the one that waits in [`join`](Self::join).
     pub fn unmounter(&self) -> Unmounter {
-        Unmounter { mountpoint: self.mount.mountpoint.clone(), device: self.mount.device }
+        self.mount.unmounter()
     }
 
     /// Waits until the mount is gone and every request is answered, whoever unmounted it.
     pub fn join(mut self) {
-        self.join_workers();
-        self.mount.gone = true;
-    }
-
-    fn join_workers(&mut self) {
-        for worker in self.workers.drain(..) {
-            if worker.join().is_err() {
-                error!("a worker panicked outside of a request");
-            }
-        }
+        self.threads.join();
+        // Nobody serves it any more: after an abort it would only answer ENOTCONN.
+        self.mount.detach();
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if !self.workers.is_empty() {
+        if !self.threads.workers.is_empty() {
             self.mount.unmount_or_detach();
-            self.join_workers();
+            self.threads.join();
         }
     }
 }
@@ -252,15 +311,24 @@ impl Mount {
         Ok(())
     }
 
+    fn unmounter(&self) -> Unmounter {
+        Unmounter { mountpoint: self.mountpoint.clone(), device: self.device }
+    }
+
     fn unmount_or_detach(&mut self) {
-        if self.gone {
-            return;
+        if !self.gone && self.unmounter().unmount(false).is_err() {
+            self.detach();
         }
         self.gone = true;
-        let unmounter = Unmounter { mountpoint: self.mountpoint.clone(), device: self.device };
-        if let Err(error) = unmounter.unmount(false).or_else(|_| unmounter.unmount(true)) {
+    }
+
+    fn detach(&mut self) {
+        if !self.gone
+            && let Err(error) = self.unmounter().unmount(true)
+        {
             warn!(%error, mountpoint = %self.mountpoint.display(), "could not unmount");
         }
+        self.gone = true;
     }
 }
 
@@ -350,21 +418,44 @@ fn handshake<F: Filesystem + ?Sized>(
     }
 }
 
+/// Starts a worker, and returns once it is ready to serve.
 fn start<F: Filesystem + ?Sized>(
     worker: Worker<F>,
     cpu: Option<usize>,
 ) -> io::Result<JoinHandle<()>> {
     let index = worker.index;
-    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+    let (ready, wait) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         if let Some(cpu) = cpu
             && let Err(errno) = pin(cpu)
         {
             warn!(%errno, worker = index, cpu, "could not pin");
         }
+        let entered = caller::enter_worker();
+        let failed = entered.is_err();
+        // The session waits for this, or is gone and the mount with it.
+        let _ = ready.send(entered);
+        if failed {
+            return;
+        }
         if let Err(error) = worker.run() {
             error!(%error, worker = index, "stopped serving");
         }
-    })
+    })?;
+    wait.recv().map_err(|_| io::Error::other("it died at once"))??;
+    Ok(thread)
+}
+
+/// Starts a worker that serves until there is nothing to do.
+fn relieve<F: Filesystem + ?Sized>(worker: Worker<F>, watch: Arc<Watch>) -> io::Result<()> {
+    debug!("every worker is stuck in an operation of the source: one more serves meanwhile");
+    let serve = move || {
+        if let Err(error) = caller::enter_worker().and_then(|()| worker.relieve()) {
+            error!(%error, "a relief worker stopped serving");
+        }
+        watch.relief_ended();
+    };
+    thread::Builder::new().name("relief".to_owned()).spawn(serve).map(drop)
 }
 
 fn pin(cpu: usize) -> Result<(), Errno> {

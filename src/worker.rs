@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use tracing::{debug, error, warn};
@@ -11,10 +11,10 @@ use tracing::{debug, error, warn};
 use crate::abi::Opcode;
 use crate::dispatch::{Outcome, dispatch};
 use crate::fs::Filesystem;
+use crate::keeper::Watch;
 use crate::metrics::{Metrics, Shard};
 use crate::protocol::decode::{Dialect, Frame, Malformed, Operation, decode};
 use crate::protocol::encode::ReplyBuf;
-use crate::sys::caller;
 use crate::transport::buffers::Buffers;
 use crate::transport::dev::{Channel, Received, read_range};
 
@@ -33,25 +33,47 @@ pub struct Worker<F: ?Sized> {
     pub dialect: Dialect,
     /// Who answers.
     pub fs: Arc<F>,
+    /// Who is told what this worker is busy with; relief workers tell nobody.
+    pub watch: Option<Arc<Watch>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Request,
+    Closed,
 }
 
 impl<F: Filesystem + ?Sized> Worker<F> {
-    /// Serves requests until the connection is over.
+    /// Serves requests until the connection is over. The thread must have entered
+    /// [`enter_worker`](crate::sys::caller::enter_worker).
     pub fn run(mut self) -> io::Result<()> {
-        caller::enter_worker()?;
-        let metrics = self.metrics.clone();
-        let shard = metrics.shard(self.index);
-        loop {
-            match self.channel.receive(&mut self.buffers.request) {
-                Ok(Received::Request(size)) => self.serve(size, shard),
-                Ok(Received::Closed) => return Ok(()),
-                Err(errno) => return Err(errno.into()),
-            }
-        }
+        while self.serve_next()? == Next::Request {}
+        Ok(())
     }
 
-    fn serve(&mut self, size: usize, shard: &Shard) {
+    /// Serves requests for as long as they keep coming: none for a second ends it.
+    pub fn relieve(mut self) -> io::Result<()> {
+        while self.channel.wait(Duration::from_secs(1))? && self.serve_next()? == Next::Request {}
+        Ok(())
+    }
+
+    fn serve_next(&mut self) -> io::Result<Next> {
+        let Received::Request(size) = self.channel.receive(&mut self.buffers.request)? else {
+            return Ok(Next::Closed);
+        };
         let arrived = Instant::now();
+        if let Some(watch) = &self.watch {
+            watch.begin(self.index, arrived);
+        }
+        let metrics = self.metrics.clone();
+        self.serve(size, arrived, metrics.shard(self.index));
+        if let Some(watch) = &self.watch {
+            watch.end(self.index);
+        }
+        Ok(Next::Request)
+    }
+
+    fn serve(&mut self, size: usize, arrived: Instant, shard: &Shard) {
         let Worker { channel, buffers, fs, dialect, .. } = self;
         let frame = Frame::from_contiguous(&buffers.request[..size]);
         let request = match frame.and_then(|frame| decode(frame, *dialect)) {

@@ -1,17 +1,17 @@
 //! Attributes: GETATTR, STATX, SETATTR, ACCESS, STATFS.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, ftruncate, truncate};
 
 use super::Local;
 use crate::abi::{self, SetattrValid};
 use crate::fs::{Attributes, Caller, Fh, NodeId, Result, StatxReply};
-use crate::sys::caller;
+use crate::sys::caller::{self, Impersonation, impersonate};
 use crate::sys::objfd::{self, ProcPath};
 
 /// What stat(2) tells, on the wire.
@@ -78,25 +78,24 @@ impl Local {
             | SetattrValid::SIZE
             | SetattrValid::ATIME
             | SetattrValid::MTIME;
-        if !valid.intersects(changes) {
-            // A chown to the same owner, or what fallocate and the like leave of
-            // file_remove_privs() under HANDLE_KILLPRIV_V2: the same to the source.
-            caller::keep_suid(caller.uid == 0);
-            fchownat(&*fd, c"", None, None, AtFlags::AT_EMPTY_PATH)?;
-        }
+        let owner = SetattrValid::UID | SetattrValid::GID;
         if valid.contains(SetattrValid::MODE) {
             // The kernel has taken set-group-id out of a mode that the caller may not set.
-            caller::keep_suid(true);
+            caller::keep_suid(args.mode & libc::S_ISGID != 0);
             set_mode(&fd, args.mode)?;
         }
-        if valid.intersects(SetattrValid::UID | SetattrValid::GID) {
-            caller::keep_suid(caller.uid == 0);
+        // No change at all is a chown to the same owner, or what fallocate and the like leave of
+        // file_remove_privs() under HANDLE_KILLPRIV_V2: the same to the source.
+        if valid.intersects(owner) || !valid.intersects(changes) {
             let uid = valid.contains(SetattrValid::UID).then(|| Uid::from_raw(args.uid));
             let gid = valid.contains(SetattrValid::GID).then(|| Gid::from_raw(args.gid));
+            caller::keep_suid(caller.uid == 0 && is_set_id(&fd)?);
+            let _in_group = impersonate_group(caller)?;
             fchownat(&*fd, c"", uid, gid, AtFlags::AT_EMPTY_PATH)?;
         }
         if valid.contains(SetattrValid::SIZE) {
-            caller::keep_suid(!valid.contains(SetattrValid::KILL_SUIDGID));
+            caller::keep_suid(!valid.contains(SetattrValid::KILL_SUIDGID) && is_set_id(&fd)?);
+            let _as_caller = impersonate(caller.uid, caller.gid)?;
             let size = i64::try_from(args.size).map_err(|_| Errno::EFBIG)?;
             match valid.contains(SetattrValid::FH) {
                 true => ftruncate(&self.handles.file(Fh(args.fh))?.file, size)?,
@@ -141,24 +140,15 @@ pub(super) fn set_mode(fd: &OwnedFd, mode: u32) -> Result<()> {
     fchmodat(AT_FDCWD, path.as_c_str(), mode, FchmodatFlags::FollowSymlink)
 }
 
-/// Clears what a write by an ordinary user clears (setattr_should_drop_suidgid() in fs/attr.c):
-/// set-user-id, and set-group-id where the group may execute.
-pub(super) fn drop_suid(fd: &impl AsFd) -> Result<()> {
-    let stat = fstat(fd)?;
-    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-        return Ok(());
-    }
-    let mut kill = stat.st_mode & libc::S_ISUID;
-    if stat.st_mode & libc::S_IXGRP != 0 {
-        kill |= stat.st_mode & libc::S_ISGID;
-    }
-    if kill == 0 {
-        return Ok(());
-    }
-    let fd: BorrowedFd<'_> = fd.as_fd();
-    caller::keep_suid(true);
-    let mode = Mode::from_bits_truncate(stat.st_mode & !kill);
-    fchmodat(AT_FDCWD, ProcPath::new(fd).as_c_str(), mode, FchmodatFlags::FollowSymlink)
+/// Whether the object has a bit that CAP_FSETID could keep; without one there is nothing to raise.
+fn is_set_id(fd: &OwnedFd) -> Result<bool> {
+    Ok(fstat(fd)?.st_mode & (libc::S_ISUID | libc::S_ISGID) != 0)
+}
+
+/// Acts as a member of the caller's group, who may keep set-group-id on a file of that group. The
+/// user stays: only root may give files away, and whether the caller may, the kernel has decided.
+fn impersonate_group(caller: &Caller) -> Result<Impersonation> {
+    impersonate(Uid::effective().as_raw(), caller.gid)
 }
 
 fn times(args: &abi::SetattrIn, valid: SetattrValid) -> Result<[libc::timespec; 2]> {

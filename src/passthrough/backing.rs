@@ -10,20 +10,23 @@
 //! safe side: a file that seems still open gets the mode it had.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::os::fd::AsFd;
+use nix::unistd::Uid;
 use tracing::{info, warn};
 
 use super::inode::Inode;
 use crate::abi::InitFlags;
 use crate::config::DataMode;
 use crate::fs::{BackingId, Kernel, Negotiated};
-use crate::sys::caller;
+use crate::sys::{caller, objfd};
+
+/// The user and group that own nothing (`/proc/sys/fs/overflowuid`).
+const NOBODY: u32 = 65534;
 
 /// How one open of a file does its I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +61,49 @@ struct Backing {
     registrar: Arc<Registrar>,
 }
 
+/// Registers backing files with the kernel.
 #[derive(Debug)]
-struct Registrar {
+pub(super) struct Registrar {
     kernel: Kernel,
+    writer: Writer,
     registered: AtomicU64,
     warned: AtomicBool,
+}
+
+/// As whom the kernel reads and writes backing files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// The daemon's user.
+    Daemon,
+    /// A user to whom no blocks are reserved. Permission was checked when the file was opened.
+    Nobody,
+}
+
+impl OpenState {
+    /// One more open: as those that there are, else as `preferred`. `register` is asked for a
+    /// backing file if one is needed for the first time.
+    fn open(&mut self, preferred: Preferred, register: impl FnOnce() -> Option<Backing>) -> IoMode {
+        let decided_otherwise = preferred == Preferred::Cached && self.passthrough == 0;
+        if self.cached == 0 && !decided_otherwise {
+            if self.backing.is_none() {
+                self.backing = register();
+            }
+            if let Some(backing) = &self.backing {
+                self.passthrough += 1;
+                return IoMode::Passthrough(backing.id);
+            }
+        }
+        self.cached += 1;
+        IoMode::Cached
+    }
+
+    /// An open that was made with `mode` is over.
+    fn release(&mut self, mode: IoMode) {
+        match mode {
+            IoMode::Passthrough(_) => self.passthrough -= 1,
+            IoMode::Cached => self.cached -= 1,
+        }
+    }
 }
 
 impl Drop for Backing {
@@ -88,7 +129,7 @@ impl DataPath {
     pub(super) fn choose(
         mode: DataMode,
         negotiated: &Negotiated,
-        kernel: Kernel,
+        registrar: Registrar,
     ) -> io::Result<Self> {
         let missing = match mode {
             DataMode::Copy => return Ok(DataPath { registrar: None, reason: None }),
@@ -96,7 +137,7 @@ impl DataPath {
                 "this kernel offers no FUSE passthrough (Linux 6.9 with CONFIG_FUSE_PASSTHROUGH)"
                     .to_owned(),
             ),
-            _ => probe(&kernel).err().map(|errno| match errno {
+            _ => registrar.probe().err().map(|errno| match errno {
                 Errno::EPERM => {
                     "registering a backing file needs CAP_SYS_ADMIN in the initial user \
                                  namespace: mount as root"
@@ -106,14 +147,7 @@ impl DataPath {
             }),
         };
         match missing {
-            None => {
-                let registrar = Registrar {
-                    kernel,
-                    registered: AtomicU64::new(0),
-                    warned: AtomicBool::new(false),
-                };
-                Ok(DataPath { registrar: Some(Arc::new(registrar)), reason: None })
-            }
+            None => Ok(DataPath { registrar: Some(Arc::new(registrar)), reason: None }),
             Some(reason) if mode == DataMode::Passthrough => Err(io::Error::other(format!(
                 "--data passthrough can not be had: {reason}; --data auto would copy instead"
             ))),
@@ -124,41 +158,29 @@ impl DataPath {
         }
     }
 
-    /// Decides how a new open of `inode`, whose open file is `file`, does its I/O: as the others do
-    /// if it is open already, else as `preferred` if that is to be had.
-    pub(super) fn open(&self, inode: &Inode, file: BorrowedFd<'_>, preferred: Preferred) -> IoMode {
+    /// Decides how a new open of `inode`, of which `object` is a descriptor, does its I/O: as the
+    /// others do if it is open already, else as `preferred` if that is to be had.
+    pub(super) fn open(
+        &self,
+        inode: &Inode,
+        object: BorrowedFd<'_>,
+        preferred: Preferred,
+    ) -> IoMode {
         let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
-        let decided_otherwise = preferred == Preferred::Cached && state.passthrough == 0;
-        if state.cached == 0
-            && !decided_otherwise
-            && let Some(id) = self.backing(&mut state, file)
-        {
-            state.passthrough += 1;
-            return IoMode::Passthrough(id);
-        }
-        state.cached += 1;
-        IoMode::Cached
+        state.open(preferred, || self.register(object))
     }
 
     /// An open that was made with `mode` is over.
     pub(super) fn release(inode: &Inode, mode: IoMode) {
         let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
-        match mode {
-            IoMode::Passthrough(_) => state.passthrough -= 1,
-            IoMode::Cached => state.cached -= 1,
-        }
+        state.release(mode);
     }
 
-    fn backing(&self, state: &mut OpenState, file: BorrowedFd<'_>) -> Option<BackingId> {
-        if let Some(backing) = &state.backing {
-            return Some(backing.id);
-        }
+    fn register(&self, object: BorrowedFd<'_>) -> Option<Backing> {
         let registrar = self.registrar.as_ref()?;
-        match registrar.register(file) {
-            Ok(id) => {
-                state.backing = Some(Backing { id, registrar: registrar.clone() });
-                Some(id)
-            }
+        match registrar.register(object) {
+            Ok(Some(id)) => Some(Backing { id, registrar: registrar.clone() }),
+            Ok(None) => None,
             Err(errno) => {
                 if !registrar.warned.swap(true, Relaxed) {
                     warn!(%errno, "a file can not be passed through and is copied (said once)");
@@ -181,19 +203,54 @@ impl DataPath {
 }
 
 impl Registrar {
+    pub(super) fn new(kernel: Kernel, writer: Writer) -> Self {
+        let (registered, warned) = (AtomicU64::new(0), AtomicBool::new(false));
+        Registrar { kernel, writer, registered, warned }
+    }
+
+    /// Registers a file; `None` for one that may only be appended to, which no write path of the
+    /// source checks once it is open: FUSE's inode does not know, WRITE requests go through a
+    /// descriptor that does.
+    ///
+    /// An O_PATH descriptor, because one that is open for writing would keep the file from being
+    /// executed, and the source from becoming read-only, for as long as it is registered.
+    ///
     /// The kernel writes with the credentials of this very moment: without CAP_FSETID the source
-    /// clears set-user-id and set-group-id bits as it does for an ordinary user's write.
-    fn register(&self, file: BorrowedFd<'_>) -> Result<BackingId, Errno> {
+    /// clears set-user-id and set-group-id bits as it does for an ordinary user's write, and as
+    /// nobody's group not even a set-group-id of the daemon's own group stays.
+    fn register(&self, object: BorrowedFd<'_>) -> Result<Option<BackingId>, Errno> {
+        const STATX_ATTR_APPEND: u64 = 0x20;
+        if objfd::statx(object, 0, 0)?.attributes & STATX_ATTR_APPEND != 0 {
+            return Ok(None);
+        }
         caller::keep_suid(false);
-        let id = self.kernel.backing_open(file)?;
+        let uid = match self.writer {
+            Writer::Daemon => Uid::effective().as_raw(),
+            Writer::Nobody => NOBODY,
+        };
+        let _as_nobody = caller::impersonate(uid, NOBODY)?;
+        let id = self.kernel.backing_open(object)?;
         self.registered.fetch_add(1, Relaxed);
-        Ok(id)
+        Ok(Some(id))
+    }
+
+    /// Whether this process may register backing files at all, tried on a file in memory.
+    fn probe(&self) -> Result<(), Errno> {
+        let file = memfd_create(c"fusewire-probe", MFdFlags::MFD_CLOEXEC)?;
+        let id = self.kernel.backing_open(file.as_fd())?;
+        self.kernel.backing_close(id)
     }
 }
 
-/// Whether this process may register backing files at all, tried on a file in memory.
-fn probe(kernel: &Kernel) -> Result<(), Errno> {
-    let file = memfd_create(c"fusewire-probe", MFdFlags::MFD_CLOEXEC)?;
-    let id = kernel.backing_open(file.as_fd())?;
-    kernel.backing_close(id)
+impl Inode {
+    /// Lets the backing file go unless the kernel uses it.
+    pub(super) fn release_backing(&self) {
+        let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.passthrough == 0 {
+            state.backing = None;
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,7 @@ impl Local {
         let object = self.inodes.fd(nodeid)?;
         let asked = OFlag::from_bits_retain(args.flags.cast_signed());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | (asked & OFlag::O_NOATIME);
+        self.handles.admit()?;
         let dir = self.inodes.make_room(|| objfd::reopen(object.as_fd(), flags))?;
         let fh = self.handles.open_dir(OpenDir { stream: Mutex::new(DirStream::new(dir)) });
         Ok(Opened { fh, flags: OpenFlags::empty(), backing: None })

@@ -29,44 +29,70 @@ impl FdCache {
         evict(&mut clock, excess);
     }
 
-    /// Runs `open`, and if descriptors have run out, closes half of the cached ones and tries again.
+    /// Runs `open`, and if descriptors have run out, closes cached ones until it works. ENFILE if
+    /// they are not enough: it is not the caller who has too many files open.
     pub(super) fn make_room<T>(
         &self,
         mut open: impl FnMut() -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        match open() {
-            Err(Errno::EMFILE | Errno::ENFILE) => {
-                let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-                let half = clock.len().div_ceil(2);
-                evict(&mut clock, half);
-                drop(clock);
-                open()
+        loop {
+            match open() {
+                Err(Errno::EMFILE | Errno::ENFILE) => {
+                    let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+                    let half = clock.len().div_ceil(2);
+                    if evict(&mut clock, half) == 0 && clock.is_empty() {
+                        return Err(Errno::ENFILE);
+                    }
+                }
+                result => return result,
             }
-            result => result,
         }
+    }
+
+    /// Closes what was not used since this was last called; tells whether anything is left.
+    ///
+    /// A descriptor, or a backing file, keeps the space of a file that somebody has deleted behind
+    /// the mount; so none is kept for longer than it is of use.
+    pub(super) fn age(&self) -> bool {
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.retain(|inode| {
+            let Some(inode) = inode.upgrade() else { return false };
+            let keep = inode.take_used();
+            if !keep {
+                inode.close_cached();
+            }
+            keep
+        });
+        !clock.is_empty()
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.iter().filter(|inode| inode.strong_count() > 0).count() as u64
     }
 }
 
-/// Closes `count` descriptors. One that was used since it last came up gets another round.
-fn evict(clock: &mut VecDeque<Weak<Inode>>, count: usize) {
-    let mut chances = clock.len();
-    let mut evicted = 0;
-    while evicted < count {
-        let Some(oldest) = clock.pop_front() else { return };
-        let Some(inode) = oldest.upgrade() else {
-            evicted += 1;
-            continue;
-        };
-        if chances > 0 && inode.take_used() {
-            chances -= 1;
-            clock.push_back(oldest);
-        } else {
-            inode.close_cached();
-            evicted += 1;
+/// Takes `count` inodes out and closes their descriptors; tells how many were closed. One that was
+/// used since it last came up gets another round.
+fn evict(clock: &mut VecDeque<Weak<Inode>>, count: usize) -> usize {
+    let (mut chances, mut closed) = (clock.len(), 0);
+    let mut taken = 0;
+    while taken < count {
+        let Some(oldest) = clock.pop_front() else { break };
+        match oldest.upgrade() {
+            Some(inode) if chances > 0 && inode.take_used() => {
+                chances -= 1;
+                clock.push_back(oldest);
+            }
+            Some(inode) => {
+                closed += usize::from(inode.close_cached());
+                taken += 1;
+            }
+            None => taken += 1,
         }
     }
+    closed
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,14 +48,29 @@ pub(super) struct OpenDir {
 
 type Shards<T> = [RwLock<HashMap<u64, Arc<T>>>; SHARDS];
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct HandleTable {
     files: Shards<OpenFile>,
     dirs: Shards<OpenDir>,
     next: AtomicU64,
+    /// Open files and directories (relaxed: a few more or less than the limit do not matter).
+    open: AtomicU64,
+    limit: u64,
 }
 
 impl HandleTable {
+    /// A table of at most `limit` open files and directories.
+    pub(super) fn new(limit: u64) -> Self {
+        let (files, dirs) = (Shards::default(), Shards::default());
+        HandleTable { files, dirs, next: AtomicU64::new(0), open: AtomicU64::new(0), limit }
+    }
+
+    /// ENFILE if no more may be opened: each costs the daemon a descriptor, of which everything
+    /// else must keep some.
+    pub(super) fn admit(&self) -> Result<()> {
+        if self.open.load(Relaxed) < self.limit { Ok(()) } else { Err(Errno::ENFILE) }
+    }
+
     pub(super) fn open_file(&self, file: OpenFile) -> Fh {
         self.insert(&self.files, file)
     }
@@ -73,11 +88,14 @@ impl HandleTable {
     }
 
     pub(super) fn close_file(&self, fh: Fh) -> Option<Arc<OpenFile>> {
-        remove(&self.files, fh)
+        let closed = remove(&self.files, fh);
+        self.open.fetch_sub(closed.is_some().into(), Relaxed);
+        closed
     }
 
     pub(super) fn close_dir(&self, fh: Fh) {
-        remove(&self.dirs, fh);
+        let closed = remove(&self.dirs, fh).is_some();
+        self.open.fetch_sub(closed.into(), Relaxed);
     }
 
     /// Open files and open directories.
@@ -86,6 +104,7 @@ impl HandleTable {
     }
 
     fn insert<T>(&self, shards: &Shards<T>, value: T) -> Fh {
+        self.open.fetch_add(1, Relaxed);
         let fh = self.next.fetch_add(1, Relaxed);
         let mut shard = shards[index(fh)].write().unwrap_or_else(PoisonError::into_inner);
         shard.insert(fh, Arc::new(value));

@@ -227,6 +227,12 @@ impl InodeTable {
         }
     }
 
+    /// Lets go of what is kept for speed and was not used since this was last called; tells whether
+    /// anything is left that will have to go.
+    pub(super) fn age(&self) -> bool {
+        self.fds.age()
+    }
+
     pub(super) fn len(&self) -> u64 {
         let count = |shard: &Mutex<HashMap<_, _>>| {
             shard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
@@ -269,12 +275,16 @@ impl Inode {
         self.used.swap(false, Relaxed)
     }
 
-    /// Closes the descriptor if it may be.
-    pub(super) fn close_cached(&self) {
+    /// Closes the descriptor if it may be, and lets the backing file go if it is not in use; tells
+    /// whether there was a descriptor to close.
+    pub(super) fn close_cached(&self) -> bool {
+        self.release_backing();
         let mut slot = self.slot();
-        if matches!(*slot, Slot::Cached(_)) {
+        let cached = matches!(*slot, Slot::Cached(_));
+        if cached {
             *slot = Slot::Closed;
         }
+        cached
     }
 }
 
@@ -300,4 +310,4 @@ fn id_shard(nodeid: NodeId) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -9,14 +9,19 @@ use nix::sys::uio::pwrite;
 use nix::unistd::{Whence, fdatasync, fsync, lseek, syncfs};
 
 use super::Local;
-use super::attr::drop_suid;
+use super::handle::OpenFile;
 use crate::abi;
 use crate::fs::{Caller, Data, Fh, IoctlBuffers, NodeId, Result};
-use crate::sys::{caller, objfd};
+use crate::sys::caller::{self, impersonate};
+use crate::sys::objfd;
 
 /// ioctls that act on the file and nothing else, and whose permission the kernel checks before it
 /// sends them (`vfs_fileattr_set`): FS_IOC_{GET,SET}FLAGS, FS_IOC_GETVERSION, FS_IOC_FS{GET,SET}XATTR.
 const IOCTLS: [u32; 5] = [0x8008_6601, 0x4008_6602, 0x8008_7601, 0x801c_581f, 0x401c_5820];
+
+/// Bytes that one COPY_FILE_RANGE moves at most, so that it does not occupy a worker for long; the
+/// caller goes on with the rest.
+const COPY_MAX: usize = 64 << 20;
 
 impl Local {
     pub(super) fn do_read(&self, args: &abi::ReadIn) -> Result<Data<'_>> {
@@ -26,17 +31,27 @@ impl Local {
         Ok(Data::FileRange { file, offset: args.offset, len: args.size })
     }
 
-    pub(super) fn do_write(&self, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {
+    pub(super) fn do_write(
+        &self,
+        caller: &Caller,
+        args: &abi::WriteIn,
+        data: &[u8],
+    ) -> Result<u32> {
         let open = self.handles.file(Fh(args.fh))?;
         open.check_alignment(args.flags, args.offset, args.size)?;
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let written_back = args.write_flags & abi::WRITE_CACHE != 0;
+        let _as_caller = match written_back {
+            // Nobody in particular: the kernel writes a page back when it likes.
+            true => None,
+            false => Some(impersonate(caller.uid, caller.gid)?),
+        };
         let mut taken = 0;
         while taken < data.len() {
             let offset = position(args.offset, taken)?;
             // A page that is written back belongs where it is, not behind the end.
             let count = match written_back && open.flags.contains(OFlag::O_APPEND) {
-                true => objfd::pwrite_noappend(open.file.as_fd(), &data[taken..], offset),
+                true => write_back(&open, &data[taken..], offset),
                 false => pwrite(&open.file, &data[taken..], offset),
             };
             match count {
@@ -65,6 +80,7 @@ impl Local {
         let mode = FallocateFlags::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
         let (offset, length) = (position(args.offset, 0)?, position(args.length, 0)?);
         caller::keep_suid(caller.uid == 0);
+        let _as_caller = impersonate(caller.uid, caller.gid)?;
         fallocate(&open.file, mode, offset, length)
     }
 
@@ -88,15 +104,12 @@ impl Local {
         if args.flags != 0 {
             return Err(Errno::EINVAL);
         }
-        let len = usize::try_from(args.len).map_err(|_| Errno::EINVAL)?;
+        let len = usize::try_from(args.len).map_err(|_| Errno::EINVAL)?.min(COPY_MAX);
         let (mut off_in, mut off_out) = (position(args.off_in, 0)?, position(args.off_out, 0)?);
         caller::keep_suid(caller.uid == 0);
+        let _as_caller = impersonate(caller.uid, caller.gid)?;
         let offsets = (Some(&mut off_in), Some(&mut off_out));
         let copied = copy_file_range(&from.file, offsets.0, &to.file, offsets.1, len)?;
-        if caller.uid != 0 && copied > 0 {
-            // ext4 may take a path that does not look at the mode.
-            drop_suid(&*to.file)?;
-        }
         Ok(copied as u64)
     }
 
@@ -125,6 +138,18 @@ impl Local {
         let object = self.inodes.fd(nodeid)?;
         let fd = self.inodes.make_room(|| objfd::reopen(object.as_fd(), OFlag::O_RDONLY))?;
         syncfs(&fd)
+    }
+}
+
+/// Writes a page back to where it came from, though the file was opened to append.
+fn write_back(open: &OpenFile, data: &[u8], offset: i64) -> Result<usize> {
+    match objfd::pwrite_noappend(open.file.as_fd(), data, offset) {
+        // RWF_NOAPPEND came with Linux 6.9.
+        Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {
+            let file = objfd::reopen(open.file.as_fd(), OFlag::O_WRONLY)?;
+            pwrite(&file, data, offset)
+        }
+        result => result,
     }
 }
 

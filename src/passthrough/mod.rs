@@ -26,9 +26,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{
+    EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs,
+};
 
 use crate::abi::{self, InitFlags};
-use crate::config::{Config, DataMode};
+use crate::config::{Config, DataMode, MountOptions};
 use crate::fs::{
     Attributes, Caller, Data, DirSink, Entry, Fh, Filesystem, IoctlBuffers, Kernel, Name,
     Negotiated, NodeId, Opened, Payload, Rename, Result, SetXattr, StatxReply, Wanted,
@@ -38,9 +41,12 @@ use crate::sys::handle::FileHandle;
 use crate::sys::mount::{SourceRoot, open_source};
 use crate::sys::objfd;
 
-use backing::DataPath;
+use backing::{DataPath, Registrar, Writer};
 use handle::HandleTable;
 use inode::InodeTable;
+
+/// Not in the C library's list.
+const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
 
 /// A directory of this machine as a file system.
 #[derive(Debug)]
@@ -49,6 +55,9 @@ pub struct Local {
     handles: HandleTable,
     data: OnceLock<DataPath>,
     settings: Settings,
+    inherited: MountOptions,
+    /// Keeps the source's own mount busy.
+    _held: Option<OwnedFd>,
 }
 
 /// What the configuration decides for this file system.
@@ -62,6 +71,8 @@ struct Settings {
     negative_valid: Duration,
     /// Stacking depth to announce with passthrough.
     stack_depth: u32,
+    /// The source keeps blocks back for root.
+    has_reserve: bool,
     /// Whether the source lies on a private mount.
     private: bool,
     /// Who may use a mount on which the kernel does not check permissions.
@@ -98,7 +109,7 @@ impl Local {
     /// `nofile_limit`, RLIMIT_NOFILE.
     pub fn new(config: &Config, nofile_limit: u64) -> std::result::Result<Self, SourceError> {
         let failed = |error| SourceError::Open { path: config.source.clone(), error };
-        let SourceRoot { root, private } =
+        let SourceRoot { root, private, held, inherited } =
             open_source(&config.source, &config.mount).map_err(failed)?;
         if !private && config.mountpoint.starts_with(&config.source) {
             let (path, mountpoint) = (config.source.clone(), config.mountpoint.clone());
@@ -107,8 +118,11 @@ impl Local {
         // Listing it must be possible at all; and open_by_handle_at needs such a descriptor.
         let mount = objfd::reopen(root.as_fd(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
             .map_err(|errno| failed(errno.into()))?;
-        let handles_work = probe_handles(&root, &mount);
-        let stack_depth = stack_depth(&root);
+        let kind = fstatfs(&root).map_err(|errno| failed(errno.into()))?.filesystem_type();
+        // On a mount that others change too, something else may come to lie below the source, and
+        // a handle does not say of which file system it is.
+        let handles_work = private && probe_handles(&root, &mount, kind);
+        let stacked = [OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC].contains(&kind);
         let quarter = usize::try_from(nofile_limit / 4).unwrap_or(usize::MAX).max(16);
         let capacity = config.fd_cache.map_or(quarter, |count| count.get().min(quarter));
         let inodes = InodeTable::new(root, handles_work.then_some(mount), capacity)
@@ -119,12 +133,21 @@ impl Local {
             entry_valid: config.entry_timeout,
             attr_valid: config.attr_timeout,
             negative_valid: config.negative_timeout,
-            stack_depth,
+            stack_depth: if stacked { 2 } else { 1 },
+            has_reserve: kind == EXT4_SUPER_MAGIC,
             private,
             owner: nix::unistd::getuid().as_raw(),
         };
-        let handles = HandleTable::default();
-        Ok(Local { inodes, handles, data: OnceLock::new(), settings })
+        // The rest is for inodes, for what operations open in passing, and for the daemon itself.
+        let open_limit = nofile_limit.saturating_sub(capacity as u64 + 64).max(16);
+        let handles = HandleTable::new(open_limit);
+        let data = OnceLock::new();
+        Ok(Local { inodes, handles, data, settings, inherited, _held: held })
+    }
+
+    /// Options of the source's own mount that the FUSE mount must have too.
+    pub fn inherited(&self) -> &MountOptions {
+        &self.inherited
     }
 
     /// What is alive now; figures of the process are left zero.
@@ -178,24 +201,19 @@ impl Local {
 }
 
 /// Whether inodes can be reopened by handle: the source has handles and we may use them.
-fn probe_handles(root: &OwnedFd, mount: &OwnedFd) -> bool {
+fn probe_handles(root: &OwnedFd, mount: &OwnedFd, kind: FsType) -> bool {
+    // Their handles are good only while the inode is in memory.
+    let volatile = [MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC].contains(&kind);
     let reopened =
         FileHandle::of(root.as_fd()).and_then(|handle| handle.open(mount.as_fd(), libc::O_PATH));
     match reopened {
-        Ok(_) => true,
-        Err(errno) => {
-            tracing::info!(%errno, "no file handles: every known inode keeps a descriptor open");
+        Ok(_) if !volatile => true,
+        result => {
+            let errno = result.err();
+            tracing::info!(?errno, "no file handles: every known inode keeps a descriptor open");
             false
         }
     }
-}
-
-/// 2 over a source that is stacked itself (overlayfs, FUSE with passthrough), else 1.
-fn stack_depth(root: &OwnedFd) -> u32 {
-    use nix::sys::statfs::{FUSE_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs};
-    let kind = fstatfs(root).map(|stat| stat.filesystem_type());
-    let stacked = [OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC];
-    if kind.is_ok_and(|kind| stacked.contains(&kind)) { 2 } else { 1 }
 }
 
 impl Filesystem for Local {
@@ -214,7 +232,13 @@ impl Filesystem for Local {
     }
 
     fn init(&self, negotiated: &Negotiated, kernel: Kernel) -> stdio::Result<()> {
-        let path = DataPath::choose(self.settings.data, negotiated, kernel)?;
+        // Where others than root write, they must not get at what is kept back for root.
+        let writer = match self.settings.kernel_checks && self.settings.has_reserve {
+            true => Writer::Nobody,
+            false => Writer::Daemon,
+        };
+        let path =
+            DataPath::choose(self.settings.data, negotiated, Registrar::new(kernel, writer))?;
         self.data.set(path).map_err(|_| stdio::Error::other("the file system is in use already"))
     }
 
@@ -309,7 +333,7 @@ impl Filesystem for Local {
 
     fn open(&self, caller: &Caller, nodeid: NodeId, args: &abi::OpenIn) -> Result<Opened> {
         self.admit(caller)?;
-        self.do_open(nodeid, args)
+        self.do_open(caller, nodeid, args)
     }
 
     fn create(
@@ -337,8 +361,8 @@ impl Filesystem for Local {
         self.do_read(args)
     }
 
-    fn write(&self, _: &Caller, _: NodeId, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {
-        self.do_write(args, data)
+    fn write(&self, caller: &Caller, _: NodeId, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {
+        self.do_write(caller, args, data)
     }
 
     fn statfs(&self, _: &Caller, nodeid: NodeId) -> Result<abi::Kstatfs> {
@@ -444,6 +468,10 @@ impl Filesystem for Local {
 
     fn syncfs(&self, _: &Caller, nodeid: NodeId) -> Result<()> {
         self.do_syncfs(nodeid)
+    }
+
+    fn tick(&self) -> bool {
+        self.inodes.age()
     }
 }
 

@@ -18,15 +18,26 @@ use crate::sys::caller::{self, impersonate};
 use crate::sys::objfd;
 
 impl Local {
-    pub(super) fn do_open(&self, nodeid: NodeId, args: &abi::OpenIn) -> Result<Opened> {
+    pub(super) fn do_open(
+        &self,
+        caller: &Caller,
+        nodeid: NodeId,
+        args: &abi::OpenIn,
+    ) -> Result<Opened> {
         let inode = self.inodes.get(nodeid)?;
         let flags = wire_flags(args.flags);
         let object = self.inodes.fd_of(&inode)?;
-        if flags.contains(OFlag::O_TRUNC) {
-            caller::keep_suid(args.open_flags & abi::OPEN_KILL_SUIDGID == 0);
-        }
+        self.handles.admit()?;
         let daemon_flags = daemon_flags(flags);
-        let fd = self.inodes.make_room(|| objfd::reopen(object.as_fd(), daemon_flags))?;
+        let reopen = || self.inodes.make_room(|| objfd::reopen(object.as_fd(), daemon_flags));
+        let fd = match flags.contains(OFlag::O_TRUNC) {
+            true => {
+                caller::keep_suid(args.open_flags & abi::OPEN_KILL_SUIDGID == 0);
+                let _as_caller = impersonate(caller.uid, caller.gid)?;
+                reopen()?
+            }
+            false => reopen()?,
+        };
         let preferred = match flags & OFlag::O_ACCMODE == OFlag::O_RDONLY {
             true => Preferred::Passthrough,
             false => preferred(fstat(&fd)?.st_mode),
@@ -78,6 +89,7 @@ impl Local {
         args: &abi::CreateIn,
         create: impl FnMut() -> Result<OwnedFd>,
     ) -> Result<OwnedFd> {
+        self.handles.admit()?;
         prepare(args.umask, args.mode);
         let _as_caller = impersonate(caller.uid, caller.gid)?;
         self.inodes.make_room(create)
@@ -97,7 +109,10 @@ impl Local {
     }
 
     fn opened(&self, inode: Arc<Inode>, fd: OwnedFd, flags: OFlag, preferred: Preferred) -> Opened {
-        let mode = self.data_path().open(&inode, fd.as_fd(), preferred);
+        let mode = match self.inodes.fd_of(&inode) {
+            Ok(object) => self.data_path().open(&inode, object.as_fd(), preferred),
+            Err(_) => self.data_path().open(&inode, fd.as_fd(), preferred),
+        };
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         let (open_flags, backing) = match mode {
             // Closing a local file has nothing to tell: no FLUSH.

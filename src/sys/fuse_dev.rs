@@ -40,7 +40,7 @@ pub fn clone(session: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// It holds on to the file and to the registrar's credentials until it is closed; files that were
 /// opened with it keep their own reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackingId(i32);
+pub struct BackingId(pub(crate) i32);
 
 impl BackingId {
     /// As `fuse_open_out::backing_id`.

@@ -15,6 +15,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::config::MountOptions;
 
@@ -26,6 +27,12 @@ pub struct SourceRoot {
     /// Whether it lies on a mount of its own that nobody else sees: what is mounted inside the
     /// source (the FUSE mount itself, for one) does not show there, and its flags are ours.
     pub private: bool,
+    /// The directory on the source's own mount: while it is held, an unmount of the source is
+    /// refused with EBUSY, as while any directory of it is open.
+    pub held: Option<OwnedFd>,
+    /// Options of the source's own mount, which hold for whatever shows it: a program with
+    /// set-user-id on a nosuid source gains nothing through FUSE.
+    pub inherited: MountOptions,
 }
 
 /// Opens `source` through a private clone of its mount, or directly where that is not allowed.
@@ -35,10 +42,11 @@ pub struct SourceRoot {
 pub fn open_source(source: &Path, options: &MountOptions) -> io::Result<SourceRoot> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let direct = nix::fcntl::open(source, flags, Mode::empty())?;
+    let inherited = inherited(&direct)?;
     let private = match clone_mount(direct.as_fd()) {
         Ok(tree) => tree,
         Err(Errno::EPERM | Errno::ENOSYS | Errno::EINVAL) => {
-            return Ok(SourceRoot { root: direct, private: false });
+            return Ok(SourceRoot { root: direct, private: false, held: None, inherited });
         }
         Err(errno) => return Err(errno.into()),
     };
@@ -55,7 +63,19 @@ pub fn open_source(source: &Path, options: &MountOptions) -> io::Result<SourceRo
         if options.noatime { libc::MOUNT_ATTR__ATIME } else { 0 },
     )?;
     let root = openat(&private, c".", flags, Mode::empty())?;
-    Ok(SourceRoot { root, private: true })
+    Ok(SourceRoot { root, private: true, held: Some(direct), inherited })
+}
+
+fn inherited(source: &OwnedFd) -> io::Result<MountOptions> {
+    let flags = fstatvfs(source)?.flags();
+    Ok(MountOptions {
+        ro: flags.contains(FsFlags::ST_RDONLY),
+        nosuid: flags.contains(FsFlags::ST_NOSUID),
+        nodev: flags.contains(FsFlags::ST_NODEV),
+        noexec: flags.contains(FsFlags::ST_NOEXEC),
+        noatime: flags.contains(FsFlags::ST_NOATIME),
+        ..MountOptions::default()
+    })
 }
 
 fn clone_mount(directory: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {

@@ -69,10 +69,10 @@ pub(crate) fn direct_alignment(fd: BorrowedFd<'_>) -> u32 {
 
 /// utimensat(2) on the object.
 pub(crate) fn set_times(fd: BorrowedFd<'_>, times: [libc::timespec; 2]) -> Result<(), Errno> {
-    // SAFETY: an array of two timespecs and an empty C string, both outlive the call.
-    let result = unsafe {
-        libc::utimensat(fd.as_raw_fd(), c"".as_ptr(), times.as_ptr(), libc::AT_EMPTY_PATH)
-    };
+    let path = ProcPath::new(fd);
+    // SAFETY: a C string and an array of two timespecs, both outlive the call.
+    let result =
+        unsafe { libc::utimensat(libc::AT_FDCWD, path.as_c_str().as_ptr(), times.as_ptr(), 0) };
     Errno::result(result).map(drop)
 }
 

@@ -1,10 +1,11 @@
 //! The process as a whole: going to the background, its limits.
-#![expect(unsafe_code, reason = "fork(2)")]
+#![expect(unsafe_code, reason = "fork, close_range and signal")]
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe, setsid};
 
 /// The background's end of the pipe on which the foreground waits for success or an error text.
@@ -22,6 +23,9 @@ pub enum Side {
 
 /// Splits the process in two. Must be called before any thread is started.
 pub fn background() -> io::Result<Side> {
+    // What was inherited would stay open, and locked, for as long as the mount.
+    // SAFETY: nothing in this process owns a descriptor above standard error yet.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
     let (reader, writer) = pipe()?;
     // SAFETY: the process has one thread, so the child inherits no lock that is held by another.
     match unsafe { fork() }? {
@@ -60,6 +64,16 @@ impl Readiness {
         // If the foreground is gone there is nobody left to tell.
         let _ = self.0.write_all(reason.as_bytes());
     }
+}
+
+/// Lets writes on behalf of a caller be bound by that caller's RLIMIT_FSIZE only, which the kernel
+/// has checked: the daemon's own would kill it with SIGXFSZ.
+pub fn lift_file_size_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap_or((0, 0));
+    // A hard limit of the daemon's own can not be helped: EFBIG, then.
+    let _ = setrlimit(Resource::RLIMIT_FSIZE, hard, hard);
+    // SAFETY: ignoring a signal installs no handler.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// Raises the soft limit of open descriptors to the hard one; returns what is in force.

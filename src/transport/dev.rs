@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::{pread, writev};
 use zerocopy::IntoBytes;
 
@@ -31,6 +33,17 @@ impl Channel {
     /// A channel over a descriptor of /dev/fuse that belongs to a connection.
     pub fn new(device: Arc<OwnedFd>) -> Self {
         Channel { device }
+    }
+
+    /// Waits until there seems to be something to receive, or the connection is over; false if
+    /// neither came within `timeout`.
+    pub fn wait(&self, timeout: Duration) -> Result<bool, Errno> {
+        let mut fds = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => Ok(true),
+            ready => ready.map(|count| count > 0),
+        }
     }
 
     /// Waits for a request.

@@ -19,8 +19,6 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::disk::{self, Mounted};
-
 const READY_WITHIN: Duration = Duration::from_secs(15);
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
@@ -33,7 +31,6 @@ pub(crate) struct Daemon {
     connection: String,
     child: Mutex<Child>,
     log: PathBuf,
-    stand_in: Option<Mounted>,
 }
 
 impl Daemon {
@@ -53,12 +50,6 @@ impl Daemon {
         }
         let stderr = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         command.stdin(Stdio::null()).stderr(stderr);
-        let mut stand_in = None;
-        if std::env::var_os("FUSEWIRE_TEST_BIND").is_some() {
-            stand_in = Some(disk::bind(source, mountpoint, options)?);
-            command = Command::new("sleep");
-            command.arg("1d");
-        }
         let shown = format!("{command:?}");
         let child = spawn(command).map_err(|error| format!("{shown}: {error}"))?;
         let mut daemon = Daemon {
@@ -67,7 +58,6 @@ impl Daemon {
             connection: String::new(),
             child: Mutex::new(child),
             log,
-            stand_in,
         };
         daemon.wait_ready().map_err(|reason| format!("{shown}: {reason}\n{}", daemon.report()))?;
         Ok(daemon)
@@ -113,11 +103,6 @@ impl Daemon {
         self.child.lock().expect("no panic while locked").id()
     }
 
-    /// Whether this is a bind mount that stands in for the daemon.
-    pub(crate) fn is_stand_in(&self) -> bool {
-        self.stand_in.is_some()
-    }
-
     /// What `fusewire stats --json` says now.
     pub(crate) fn stats(&self) -> Result<Snapshot, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fusewire"));
@@ -130,9 +115,6 @@ impl Daemon {
 
     /// Ends the connection: every request in flight fails, nothing hangs any longer.
     pub(crate) fn abort(&self) {
-        if self.is_stand_in() {
-            return;
-        }
         let abort = Path::new(CONNECTIONS).join(&self.connection).join("abort");
         if !abort.exists() {
             let none = None::<&str>;
@@ -176,9 +158,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if self.is_stand_in() {
-            let _ = self.signal(Signal::SIGKILL);
-        } else if !self.connection.is_empty() {
+        if connection_of(&self.mountpoint).is_some() {
             let _ = umount2(&self.mountpoint, MntFlags::MNT_DETACH);
         } else {
             let _ = self.signal(Signal::SIGTERM);

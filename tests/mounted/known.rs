@@ -6,9 +6,9 @@ pub(crate) struct Known {
     pub(crate) id: &'static str,
     /// The rule of the kernel.
     pub(crate) rule: &'static str,
-    /// `ok` or the errno on ext4.
+    /// On ext4: `ok`, the errno, or how the answer begins.
     pub(crate) native: &'static str,
-    /// `ok` or the errno on the mount.
+    /// On the mount, likewise.
     pub(crate) mounted: &'static str,
     /// The data mode in which it shows; `None` is every one.
     pub(crate) only: Option<&'static str>,
@@ -51,11 +51,20 @@ const ALL: &[Known] = &[
         only: None,
     },
     Known {
-        id: "direct-unaligned",
-        rule: "fuse_direct_IO() takes any alignment, and copying does not go by the disk's sectors",
-        native: "EINVAL",
-        mounted: "ok",
-        only: Some("copy"),
+        id: "setuid-under-roots-writes",
+        rule: "fuse_passthrough_write_iter() writes as who registered the backing file, whoever \
+               calls; that is without CAP_FSETID, or no user's write would clear setuid",
+        native: "reg 6755",
+        mounted: "reg 755",
+        only: Some("passthrough"),
+    },
+    Known {
+        id: "setgid-of-a-member",
+        rule: "the backing file is changed by the daemon, which is not in the caller's groups: \
+               setgid without group execution is cleared for members too",
+        native: "reg 2765",
+        mounted: "reg 765",
+        only: None,
     },
 ];
 

@@ -31,6 +31,7 @@ mod mmap;
 mod names;
 mod open;
 mod options;
+mod owner;
 mod perm;
 mod rename;
 mod setid;
@@ -60,6 +61,7 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
     ("special", special::ALL),
     ("mixing", mixing::ALL),
     ("behind", behind::ALL),
+    ("owner", owner::ALL),
     ("perm", perm::ALL),
     ("setid", setid::ALL),
     ("options", options::ALL),
@@ -100,6 +102,10 @@ fn prepare() -> Result<World, String> {
     std::fs::File::open("/dev/fuse")
         .map_err(|error| format!("/dev/fuse: {error}; load it with: modprobe fuse"))?;
     common::disk::private_mounts()?;
+    // Daemons elsewhere on the machine must not meet ours: control sockets are named after device
+    // numbers, which the kernel gives out again at once.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| format!("unshare the network: {errno}"))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_retain(0o022));
     World::new()
 }

@@ -61,6 +61,7 @@ pub(super) fn call(shell: &mut Shell, args: &Args) -> Option<Outcome> {
             Ok(String::new())
         }
         "install" => install(&path(1), &args.rest(2)),
+        "copyin" => copy_in(&path(1), args.text(2)),
         "exec" => exec(&path(1), args),
         _ => return None,
     })
@@ -197,6 +198,19 @@ fn install(path: &Path, text: &str) -> Outcome {
     std::fs::write(path, script).map_err(errno)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(errno)?;
     Ok(String::new())
+}
+
+/// `copyin PATH PROGRAM`: a copy of a program of the system.
+fn copy_in(path: &Path, program: &str) -> Outcome {
+    let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+    let bytes = std::fs::read(program).map_err(errno)?;
+    std::fs::write(path, bytes).map_err(errno)?;
+    done(stat::fchmodat(
+        AT_FDCWD,
+        path,
+        Mode::from_bits_retain(0o755),
+        FchmodatFlags::FollowSymlink,
+    ))
 }
 
 /// `exec PATH ARGS...`: its standard output and exit code.
