@@ -5,11 +5,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use fusewire::mountinfo::MountTable;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 
 use crate::Ground;
 use crate::launch::{Ender, Launch, Served, eventually};
-use crate::tool::tool;
+use crate::tool::{fusewire, settle, tool};
 
 const CYCLES: usize = 200;
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
@@ -79,4 +81,39 @@ pub(crate) fn at_once(ground: &Ground) -> Result<(), String> {
         before = Some(served);
     }
     Ok(())
+}
+
+/// The kernel gives a mount's device number away while the daemon that had it is still ending: the
+/// new owner must be found by that number all the same.
+pub(crate) fn number_given_away(ground: &Ground) -> Result<(), String> {
+    let (first, second) = (ground.pair(), ground.pair());
+    for _ in 0..10 {
+        let before = Launch::new(&first.0, &first.1, "copy").go()?;
+        before.signal(Signal::SIGSTOP)?;
+        settle();
+        umount2(&first.1, MntFlags::empty()).map_err(|errno| format!("umount: {errno}"))?;
+        let after = fusewire().args(["mount", "--data", "copy"]).args([&second.0, &second.1]);
+        let after = after.output()?;
+        let table = MountTable::read().map_err(|error| error.to_string())?;
+        let minor = table.top_at(&second.1).map(|mount| mount.minor);
+        before.signal(Signal::SIGCONT)?;
+        before.ends_well(ENDS_WITHIN)?;
+        // Another test was faster and has the number.
+        let shown = minor == Some(before.minor);
+        let figures = || fusewire().arg("stats").arg(&second.1).arg("--json").run();
+        let found = eventually(ENDS_WITHIN, || figures().is_ok());
+        let said = figures();
+        let ended = fusewire().arg("umount").arg(&second.1).run();
+        if !after.status.success() || !found {
+            return Err(format!("the mount that got its number: {after:?}; its figures: {said:?}"));
+        }
+        if !said?.contains(&*second.0.to_string_lossy()) {
+            return Err("the figures are another mount's".to_owned());
+        }
+        ended?;
+        if shown {
+            return Ok(());
+        }
+    }
+    Err("the number was never given away: this showed nothing".to_owned())
 }

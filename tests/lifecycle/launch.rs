@@ -103,8 +103,8 @@ impl<'a> Launch<'a> {
 /// A daemon that serves, or did.
 pub(crate) struct Served {
     pub(crate) mountpoint: PathBuf,
-    /// The name of its connection.
-    minor: u32,
+    /// The minor number of its device: the name of its connection and of its control socket.
+    pub(crate) minor: u32,
     pid: Pid,
     ended: Mutex<Option<WaitStatus>>,
     /// It has ended well: what is mounted at its place now is another's.

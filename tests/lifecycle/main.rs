@@ -41,6 +41,7 @@ type Body = fn(&Ground) -> Result<(), String>;
 const TESTS: &[(&str, Body)] = &[
     ("cycles::two_hundred", cycles::two_hundred),
     ("cycles::at_once", cycles::at_once),
+    ("cycles::number_given_away", cycles::number_given_away),
     ("death::killed_under_load", death::killed_under_load),
     ("death::stopped_and_continued", death::stopped_and_continued),
     ("death::aborted", death::aborted),
@@ -138,10 +139,10 @@ fn main() -> ExitCode {
 }
 
 fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
-    let trial = |(name, body): &(&str, Body)| {
-        let (ground, body) = (ground.cloned(), *body);
-        Trial::test(*name, move || match ground {
-            Some(ground) => within_limit(ground, body).map_err(Into::into),
+    let trial = |(name, body): &(&'static str, Body)| {
+        let (ground, name, body) = (ground.cloned(), *name, *body);
+        Trial::test(name, move || match ground {
+            Some(ground) => within_limit(name, ground, body).map_err(Into::into),
             None => Ok(()),
         })
     };
@@ -149,11 +150,10 @@ fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
 }
 
 /// One test that hangs ends itself and the others, but not the whole run.
-fn within_limit(ground: Arc<Ground>, body: Body) -> Result<(), String> {
+fn within_limit(name: &str, ground: Arc<Ground>, body: Body) -> Result<(), String> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let (give, get) = channel();
     let began = Instant::now();
-    let name = thread::current().name().unwrap_or_default().to_owned();
     thread::spawn(move || give.send(body(&ground)));
     match get.recv_timeout(TIME_LIMIT) {
         Ok(result) => {
