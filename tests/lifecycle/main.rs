@@ -1,1 +1,174 @@
-fn main() {}
+//! From mount to unmount and everything that can come between: signals, death, busy mounts, sources
+//! that vanish, full disks, too few descriptors.
+//!
+//! `cargo test --test lifecycle -- death` runs a family. It needs root and /dev/fuse. After the last
+//! test no mount, process, descriptor or loop device may be left.
+
+#[path = "../workloads/alone.rs"]
+mod alone;
+mod clients;
+#[path = "../common/mod.rs"]
+mod common;
+mod cycles;
+mod death;
+mod launch;
+mod leaving;
+mod limits;
+mod requests;
+mod source;
+#[path = "../workloads/tool.rs"]
+#[allow(dead_code, reason = "the workloads use more of it")]
+mod tool;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::daemon::stacks;
+use common::disk::Disk;
+use libtest_mimic::{Arguments, Trial};
+use nix::mount::{MsFlags, mount};
+
+const DISK_BYTES: u64 = 4 << 30;
+const TIME_LIMIT: Duration = Duration::from_secs(90);
+
+type Body = fn(&Ground) -> Result<(), String>;
+
+const TESTS: &[(&str, Body)] = &[
+    ("cycles::two_hundred", cycles::two_hundred),
+    ("cycles::at_once", cycles::at_once),
+    ("cycles::number_given_away", cycles::number_given_away),
+    ("death::killed_under_load", death::killed_under_load),
+    ("death::stopped_and_continued", death::stopped_and_continued),
+    ("death::aborted", death::aborted),
+    ("death::killed_clients", death::killed_clients),
+    ("death::waiting_client_killed", death::waiting_client_killed),
+    ("leaving::busy", leaving::busy),
+    ("leaving::lazily", leaving::lazily),
+    ("leaving::terminated_then_closed", leaving::terminated_then_closed),
+    ("leaving::terminated_while_held", leaving::terminated_while_held),
+    ("leaving::terminated_twice", leaving::terminated_twice),
+    ("leaving::forced", leaving::forced),
+    ("leaving::stranger_on_top", leaving::stranger_on_top),
+    ("leaving::stranger_inside", leaving::stranger_inside),
+    ("source::holds_the_mount_point", source::holds_the_mount_point),
+    ("source::is_the_mount_point", source::is_the_mount_point),
+    ("source::is_unmounted", source::is_unmounted),
+    ("source::is_removed", source::is_removed),
+    ("source::is_mounted_twice", source::is_mounted_twice),
+    ("source::is_a_mount", source::is_a_mount),
+    ("source::is_a_dead_mount", source::is_a_dead_mount),
+    ("limits::full_disk", limits::full_disk),
+    ("limits::walk", limits::walk),
+    ("limits::few_descriptors", limits::few_descriptors),
+    ("requests::no_data", requests::no_data),
+    ("requests::no_questions", requests::no_questions),
+];
+
+/// Where the tests get directories from.
+pub(crate) struct Ground {
+    disk: Disk,
+    numbers: AtomicU32,
+    /// Where images of file systems were made.
+    images: Mutex<Vec<PathBuf>>,
+}
+
+impl Ground {
+    /// A new source on ext4 and a place to mount it.
+    pub(crate) fn pair(&self) -> (PathBuf, PathBuf) {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let source = self.disk.directory(&format!("source-{number}"));
+        (source, self.disk.mountpoint(&format!("mount-{number}")))
+    }
+
+    /// A file system of its own.
+    pub(crate) fn image(&self, bytes: u64) -> Result<Disk, String> {
+        let disk = tool::exclusively(|| Disk::new(bytes))?;
+        if let Some(reason) = &disk.fallback {
+            return Err(format!("a file system of its own is needed: {reason}"));
+        }
+        self.note(&disk);
+        Ok(disk)
+    }
+
+    fn note(&self, disk: &Disk) {
+        let image = disk.path().with_file_name("ext4.image");
+        self.images.lock().expect("no panic while locked").push(image);
+    }
+}
+
+fn main() -> ExitCode {
+    clients::serve_if_asked();
+    let mut args = Arguments::from_args();
+    // Much of it is waiting.
+    args.test_threads = args.test_threads.or(Some(4));
+    if args.list {
+        return libtest_mimic::run(&args, trials(None)).exit_code();
+    }
+    if let Err(reason) = alone::enter() {
+        eprintln!("the lifecycle tests cannot run: {reason}");
+        return ExitCode::FAILURE;
+    }
+    // Lets a test abort a connection; where it is refused the tests say what they miss.
+    let connections = "/sys/fs/fuse/connections";
+    let _ = mount(Some("none"), connections, Some("fusectl"), MsFlags::empty(), None::<&str>);
+    let census = alone::Census::take();
+    let disk = match Disk::new(DISK_BYTES) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            eprintln!("the lifecycle tests cannot run: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ground = Ground { disk, numbers: AtomicU32::new(0), images: Mutex::default() };
+    ground.note(&ground.disk);
+    let ground = Arc::new(ground);
+    let conclusion = libtest_mimic::run(&args, trials(Some(&ground)));
+    let images = std::mem::take(&mut *ground.images.lock().expect("no panic while locked"));
+    drop(ground);
+    let left = census.leftovers(&images);
+    if !left.is_empty() {
+        eprintln!("left behind:\n  {}", left.join("\n  "));
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
+    let trial = |(name, body): &(&'static str, Body)| {
+        let (ground, name, body) = (ground.cloned(), *name, *body);
+        Trial::test(name, move || match ground {
+            Some(ground) => within_limit(name, ground, body).map_err(Into::into),
+            None => Ok(()),
+        })
+    };
+    TESTS.iter().map(trial).collect()
+}
+
+/// One test that hangs ends itself and the others, but not the whole run.
+fn within_limit(name: &str, ground: Arc<Ground>, body: Body) -> Result<(), String> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let (give, get) = channel();
+    let began = Instant::now();
+    thread::spawn(move || give.send(body(&ground)));
+    match get.recv_timeout(TIME_LIMIT) {
+        Ok(result) => {
+            eprintln!("{name}: {:.1?}", began.elapsed());
+            result
+        }
+        Err(RecvTimeoutError::Disconnected) => Err("it panicked".to_owned()),
+        Err(_) => {
+            let _one = ONE_AT_A_TIME.lock();
+            let tasks = stacks("/proc/self/task");
+            // Everyone but this process, which is the first of its namespace.
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::SIGKILL);
+            let freed = get.recv_timeout(Duration::from_secs(10)).is_ok();
+            Err(format!("it hung; killed every process, which freed it: {freed}\n{tasks}"))
+        }
+    }
+}

@@ -11,6 +11,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fusewire::mountinfo::MountTable;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -27,14 +29,28 @@ pub(crate) fn enter() -> Result<(), String> {
         .map_err(|error| format!("/dev/fuse: {error}; load it with: modprobe fuse"))?;
     if Pid::this() == Pid::from_raw(1) {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_retain(0o022));
+        let_go();
         return Ok(());
     }
     let own = std::env::current_exe().map_err(|error| format!("find this program: {error}"))?;
-    let options = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"];
+    // "slave": what is unmounted outside does not live on here.
+    let options = ["--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child"];
     let mut command = Command::new("unshare");
     let error =
         command.args(options).arg("--mount-proc").arg(own).args(std::env::args_os().skip(1));
     Err(format!("unshare: {}; apt-get install util-linux", error.exec()))
+}
+
+/// Detaches, here only, the FUSE mounts and test disks of others that were inherited: each would
+/// keep its daemon or loop device until this program ends.
+fn let_go() {
+    let table = MountTable::read().unwrap_or_default();
+    for mount in table.iter() {
+        let of_a_test = mount.mount_point.to_string_lossy().contains("/fusewire-");
+        if mount.is_fuse() || of_a_test {
+            let _ = umount2(&mount.mount_point, MntFlags::MNT_DETACH);
+        }
+    }
 }
 
 /// What could be left behind.

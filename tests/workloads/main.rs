@@ -14,6 +14,7 @@ mod fio;
 mod generate;
 mod postgres;
 mod sqlite;
+#[allow(dead_code, reason = "the lifecycle tests use more of it")]
 mod tool;
 mod world;
 

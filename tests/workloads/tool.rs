@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,26 @@ use crate::common::daemon::stacks;
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// A killed process that is not gone after this long hangs in the kernel.
 const DIES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Held while a process is started: between fork and exec it has copies of all descriptors of this
+/// one, and what another test has just closed is still in use there.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Starts a process.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
+    exclusively(|| command.spawn())
+}
+
+/// Runs what starts a process by itself.
+pub(crate) fn exclusively<T>(start: impl FnOnce() -> T) -> T {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    start()
+}
+
+/// Returns when no process holds a descriptor only because it is being started.
+pub(crate) fn settle() {
+    exclusively(|| ());
+}
 
 /// A program about to be run.
 pub(crate) struct Tool {
@@ -83,7 +104,7 @@ impl Tool {
     pub(crate) fn start(mut self) -> Result<Running, String> {
         let shown = format!("{:?}", self.command);
         let child =
-            self.command.spawn().map_err(|error| match (&self.directory, error.kind()) {
+            spawn(&mut self.command).map_err(|error| match (&self.directory, error.kind()) {
                 (Some(at), io::ErrorKind::NotFound) if !at.exists() => {
                     format!("{shown}: there is no {}", at.display())
                 }

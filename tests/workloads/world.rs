@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::common::daemon::Daemon;
 use crate::common::disk::Disk;
 use crate::common::tree;
-use crate::tool::fusewire;
+use crate::tool::{exclusively, fusewire};
 
 const DISK_BYTES: u64 = 8 << 30;
 /// RELEASE is sent after close(2) has returned.
@@ -80,7 +80,8 @@ impl World {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let source = self.disk.directory(&format!("source-{number}"));
         let mountpoint = self.disk.mountpoint(&format!("mount-{number}"));
-        let daemon = Daemon::start(&source, &mountpoint, setting.data, setting.options)?;
+        let daemon =
+            exclusively(|| Daemon::start(&source, &mountpoint, setting.data, setting.options))?;
         let dir = mountpoint.join(workload.name);
         let began = Instant::now();
         let seen = self.run(workload, dir, number, &source.join(workload.name));
