@@ -26,6 +26,7 @@
 //! | [`transport`], [`worker`], [`keeper`], [`session`] | channels, threads, the life of a mount |
 //! | [`sys`] | system calls that need `unsafe` |
 //! | [`metrics`], [`control`], [`stats_view`] | what is counted, how it is asked for and shown |
+//! | [`study`], [`report`] | measuring, and telling what was measured |
 //! | [`cli`], [`config`], [`daemon`], [`umount`], [`mountinfo`], [`doctor`] | the command |
 //!
 //! # A file system of one's own

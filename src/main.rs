@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use fusewire::cli::{self, Command};
-use fusewire::{daemon, doctor, stats_view, umount};
+use fusewire::{daemon, doctor, stats_view, study, umount};
 
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::FAILURE,
             result => exit(result),
         },
-        _ => ExitCode::FAILURE,
+        Command::Demo(options) => exit(study::run(&options)),
     }
 }
 

@@ -15,11 +15,11 @@ use tracing::Level;
 pub use options::OptionError;
 
 use crate::config::Config;
+use crate::study::DemoOptions;
 use crate::{doctor, stats_view, umount};
 
 /// What the user asked for.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Command {
     /// Show a directory at a mount point.
     Mount(Box<Mount>),
@@ -29,6 +29,8 @@ pub enum Command {
     Doctor(doctor::Options),
     /// Show the figures of a live mount.
     Stats(stats_view::Options),
+    /// Measure native against fusewire.
+    Demo(DemoOptions),
 }
 
 /// What `fusewire mount` was asked for: the session's configuration and the daemon around it.
@@ -100,6 +102,7 @@ where
             json: args.json,
             probe_kernel: args.probe_kernel,
         }),
+        Sub::Demo(options) => Command::Demo(options),
         Sub::Stats(args) => {
             Command::Stats(args.resolve().map_err(|e| invalid(&mut command, "stats", e))?)
         }
@@ -179,6 +182,7 @@ enum Sub {
     Umount(UmountArgs),
     Doctor(DoctorArgs),
     Stats(StatsArgs),
+    Demo(DemoOptions),
 }
 
 /// Show SOURCE at MOUNTPOINT; returns once the mount works
