@@ -8,6 +8,9 @@ use super::statistics::Verdict;
 use super::summary::{CellResult, CellSummary, Summary};
 use super::text;
 
+/// Columns of a table that goes to a file or a pipe.
+const FILE_WIDTH: u16 = 130;
+
 /// Two tables (rates, times), the headline, what was in force, and what to beware of.
 pub fn render(summary: &Summary) -> String {
     let mut parts = Vec::new();
@@ -33,6 +36,9 @@ fn table(cells: &[&CellSummary], ratio: &str) -> Table {
         table.set_style(line, '─');
     }
     table.set_content_arrangement(ContentArrangement::Dynamic);
+    if !table.is_tty() {
+        table.set_width(FILE_WIDTH);
+    }
     let kind = if cells[0].unit.is_rate() { "fio, data" } else { "metadata, 1 thread" };
     table.set_header([
         kind,

@@ -68,10 +68,10 @@ pub(crate) fn requests(comparison: &Comparison) -> String {
     opcodes.sort_by(|a, b| b.1.total_cmp(a.1));
     let shown: Vec<String> = opcodes
         .iter()
-        .take(4)
+        .take(3)
         .map(|(opcode, count)| format!("{opcode} {}", number(**count)))
         .collect();
-    let more = if opcodes.len() > 4 { ", ..." } else { "" };
+    let more = if opcodes.len() > 3 { ", ..." } else { "" };
     format!("{}: {}{more}", number(total), shown.join(", "))
 }
 
