@@ -150,7 +150,15 @@ impl Served {
 
     /// Unmounts; the mount is gone and the daemon has ended well.
     pub(crate) fn finish(self) -> Result<(), String> {
-        self.umount(&[])?;
+        // A process that a neighbour is starting has, until its exec is over, copies of descriptors
+        // which this one has closed: then the mount is busy, and nobody can be named.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while let Err(reason) = self.umount(&[]) {
+            if !reason.contains("is busy;") || Instant::now() > deadline {
+                return Err(reason);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         self.is_gone()?;
         self.ends_well(Duration::from_secs(2))
     }
