@@ -105,11 +105,12 @@ fn given_away(first: &(PathBuf, PathBuf), second: &(PathBuf, PathBuf)) -> Result
         // Another test may be faster and have the number.
         let shown = minor() == Some(before.minor);
         before.signal(Signal::SIGCONT)?;
-        before.ends_well(ENDS_WITHIN)?;
+        let before = before.ends_well(ENDS_WITHIN);
         let figures = || fusewire().arg("stats").arg(&second.1).arg("--json").run();
         eventually(ENDS_WITHIN, || minor().is_none() || figures().is_ok());
         let (still_there, figures) = (minor().is_some(), figures());
         let ended = fusewire().arg("umount").arg(&second.1).run();
+        before?;
         if !still_there {
             return Err("the mount went away with the daemon before it".to_owned());
         }

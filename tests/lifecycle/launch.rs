@@ -53,19 +53,28 @@ impl<'a> Launch<'a> {
             true => Some(self.in_foreground(log.path())?),
             false => self.command(log.path()).limit(READY_WITHIN).run().map(|_| None)?,
         };
-        let target = client::find(self.mountpoint).map_err(|error| error.to_string())?;
-        let pid = target.daemon.ok_or("the mount is there, and nobody listens for it")?;
-        if started.is_some_and(|started| started != pid) || !is_child(pid) {
-            return Err(format!("process {pid} listens for a mount which is not its own"));
-        }
+        let (minor, pid) = self.daemon(started).inspect_err(|_| {
+            // There is no guard yet.
+            let _ = umount2(self.mountpoint, MntFlags::MNT_DETACH);
+        })?;
         Ok(Served {
             mountpoint: self.mountpoint.to_owned(),
-            minor: target.mount.minor,
+            minor,
             pid,
             ended: Mutex::new(None),
             settled: AtomicBool::new(false),
             log,
         })
+    }
+
+    /// The minor number of the mount's device and who serves it; `started` if that is known.
+    fn daemon(&self, started: Option<Pid>) -> Result<(u32, Pid), String> {
+        let target = client::find(self.mountpoint).map_err(|error| error.to_string())?;
+        let pid = target.daemon.ok_or("the mount is there, and nobody listens for it")?;
+        match started.is_none_or(|started| started == pid) && is_child(pid) {
+            true => Ok((target.mount.minor, pid)),
+            false => Err(format!("process {pid} listens for a mount which is not its own")),
+        }
     }
 
     fn args(&self, log: &Path) -> Vec<String> {
