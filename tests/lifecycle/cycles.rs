@@ -1,8 +1,7 @@
 //! Two hundred mounts in a row.
 
 use std::fs;
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fusewire::mountinfo::MountTable;
@@ -11,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::Ground;
 use crate::launch::{Ender, Launch, Served, eventually};
-use crate::tool::{fusewire, settle, tool};
+use crate::tool::{fusewire, tool};
 
 const CYCLES: usize = 200;
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
@@ -40,7 +39,7 @@ fn cycle_once(cycle: usize, source: &Path, mountpoint: &Path) -> Result<(), Stri
     let data = ["passthrough", "copy", "auto"][cycle % 3];
     let foreground = cycle / 4 % 2 == 1;
     let served = Launch { foreground, ..Launch::new(source, mountpoint, data) }.go()?;
-    use_it(mountpoint, cycle).map_err(|error| format!("use it: {error}"))?;
+    use_it(mountpoint, cycle)?;
     ENDERS[cycle % 4](&served)?;
     // The signal's sender does not wait; the two commands must have.
     if cycle % 4 >= 2 {
@@ -50,16 +49,15 @@ fn cycle_once(cycle: usize, source: &Path, mountpoint: &Path) -> Result<(), Stri
     served.ends_well(ENDS_WITHIN)
 }
 
-fn use_it(at: &Path, cycle: usize) -> io::Result<()> {
-    let (new, kept) = (at.join("new"), at.join(format!("kept-{cycle}")));
-    fs::write(&new, format!("cycle {cycle}"))?;
-    fs::rename(&new, &kept)?;
-    let content = fs::read_to_string(&kept)?;
-    let listed = fs::read_dir(at)?.count();
-    match content == format!("cycle {cycle}") && listed == cycle + 1 {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("{content:?}, {listed} names"))),
-    }
+/// In a process of its own: what this one has open, any process that is being started has too for
+/// a moment, and then the mount would be busy.
+fn use_it(at: &Path, cycle: usize) -> Result<(), String> {
+    let script =
+        "cd \"$0\"; echo \"cycle $1\" > new; mv new \"kept-$1\"; cat \"kept-$1\"; ls | wc -l";
+    let bash = tool("bash", "bash").args(["-euc", script]).arg(at).arg(cycle.to_string());
+    let said = bash.run()?;
+    let expected = format!("cycle {cycle}\n{}\n", cycle + 1);
+    if said == expected { Ok(()) } else { Err(format!("{said:?}, not {expected:?}")) }
 }
 
 /// A new mount at the place where another was unmounted this moment, whose daemon may still be on
@@ -73,7 +71,7 @@ pub(crate) fn at_once(ground: &Ground) -> Result<(), String> {
         if let Some(before) = before.take() {
             before.ends_well(ENDS_WITHIN)?;
         }
-        fs::write(mountpoint.join("file"), "text").map_err(|error| error.to_string())?;
+        tool("touch", "coreutils").arg(mountpoint.join("file")).run()?;
         match cycle % 2 {
             0 => tool("umount", "mount").arg(&mountpoint).run().map(drop)?,
             _ => served.umount(&[])?,
@@ -86,28 +84,37 @@ pub(crate) fn at_once(ground: &Ground) -> Result<(), String> {
 /// The kernel gives a mount's device number away while the daemon that had it is still ending: the
 /// new owner must be found by that number all the same.
 pub(crate) fn number_given_away(ground: &Ground) -> Result<(), String> {
+    given_away(&ground.pair(), &ground.pair())
+}
+
+/// The new owner is even mounted at the same place: a daemon that ends late must not take the mount
+/// of its successor away.
+pub(crate) fn place_given_away(ground: &Ground) -> Result<(), String> {
     let (first, second) = (ground.pair(), ground.pair());
+    given_away(&first, &(second.0, first.1.clone()))
+}
+
+fn given_away(first: &(PathBuf, PathBuf), second: &(PathBuf, PathBuf)) -> Result<(), String> {
     for _ in 0..10 {
         let before = Launch::new(&first.0, &first.1, "copy").go()?;
         before.signal(Signal::SIGSTOP)?;
-        settle();
         umount2(&first.1, MntFlags::empty()).map_err(|errno| format!("umount: {errno}"))?;
         let after = fusewire().args(["mount", "--data", "copy"]).args([&second.0, &second.1]);
-        let after = after.output()?;
-        let table = MountTable::read().map_err(|error| error.to_string())?;
-        let minor = table.top_at(&second.1).map(|mount| mount.minor);
+        after.run()?;
+        let minor = || MountTable::read().ok()?.top_at(&second.1).map(|mount| mount.minor);
+        // Another test may be faster and have the number.
+        let shown = minor() == Some(before.minor);
         before.signal(Signal::SIGCONT)?;
-        before.ends_well(ENDS_WITHIN)?;
-        // Another test was faster and has the number.
-        let shown = minor == Some(before.minor);
+        let before = before.ends_well(ENDS_WITHIN);
         let figures = || fusewire().arg("stats").arg(&second.1).arg("--json").run();
-        let found = eventually(ENDS_WITHIN, || figures().is_ok());
-        let said = figures();
+        eventually(ENDS_WITHIN, || minor().is_none() || figures().is_ok());
+        let (still_there, figures) = (minor().is_some(), figures());
         let ended = fusewire().arg("umount").arg(&second.1).run();
-        if !after.status.success() || !found {
-            return Err(format!("the mount that got its number: {after:?}; its figures: {said:?}"));
+        before?;
+        if !still_there {
+            return Err("the mount went away with the daemon before it".to_owned());
         }
-        if !said?.contains(&*second.0.to_string_lossy()) {
+        if !figures?.contains(&*second.0.to_string_lossy()) {
             return Err("the figures are another mount's".to_owned());
         }
         ended?;

@@ -53,19 +53,28 @@ impl<'a> Launch<'a> {
             true => Some(self.in_foreground(log.path())?),
             false => self.command(log.path()).limit(READY_WITHIN).run().map(|_| None)?,
         };
-        let target = client::find(self.mountpoint).map_err(|error| error.to_string())?;
-        let pid = target.daemon.ok_or("the mount is there, and nobody listens for it")?;
-        if started.is_some_and(|started| started != pid) || !is_child(pid) {
-            return Err(format!("process {pid} listens for a mount which is not its own"));
-        }
+        let (minor, pid) = self.daemon(started).inspect_err(|_| {
+            // There is no guard yet.
+            let _ = umount2(self.mountpoint, MntFlags::MNT_DETACH);
+        })?;
         Ok(Served {
             mountpoint: self.mountpoint.to_owned(),
-            minor: target.mount.minor,
+            minor,
             pid,
             ended: Mutex::new(None),
             settled: AtomicBool::new(false),
             log,
         })
+    }
+
+    /// The minor number of the mount's device and who serves it; `started` if that is known.
+    fn daemon(&self, started: Option<Pid>) -> Result<(u32, Pid), String> {
+        let target = client::find(self.mountpoint).map_err(|error| error.to_string())?;
+        let pid = target.daemon.ok_or("the mount is there, and nobody listens for it")?;
+        match started.is_none_or(|started| started == pid) && is_child(pid) {
+            true => Ok((target.mount.minor, pid)),
+            false => Err(format!("process {pid} listens for a mount which is not its own")),
+        }
     }
 
     fn args(&self, log: &Path) -> Vec<String> {
@@ -150,7 +159,15 @@ impl Served {
 
     /// Unmounts; the mount is gone and the daemon has ended well.
     pub(crate) fn finish(self) -> Result<(), String> {
-        self.umount(&[])?;
+        // A process that a neighbour is starting has, until its exec is over, copies of descriptors
+        // which this one has closed: then the mount is busy, and nobody can be named.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while let Err(reason) = self.umount(&[]) {
+            if !reason.contains("is busy;") || Instant::now() > deadline {
+                return Err(reason);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         self.is_gone()?;
         self.ends_well(Duration::from_secs(2))
     }

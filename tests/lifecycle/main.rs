@@ -42,6 +42,7 @@ const TESTS: &[(&str, Body)] = &[
     ("cycles::two_hundred", cycles::two_hundred),
     ("cycles::at_once", cycles::at_once),
     ("cycles::number_given_away", cycles::number_given_away),
+    ("cycles::place_given_away", cycles::place_given_away),
     ("death::killed_under_load", death::killed_under_load),
     ("death::stopped_and_continued", death::stopped_and_continued),
     ("death::aborted", death::aborted),

@@ -94,7 +94,7 @@ pub(crate) fn is_the_mount_point(ground: &Ground) -> Result<(), String> {
     if left == "through the mount" { Ok(()) } else { Err(format!("left: {left:?}")) }
 }
 
-/// The source's file system is unmounted by its name: the mount keeps it as long as it needs it.
+/// The source's file system is busy while it is shown; detached, it lives as long as it is.
 pub(crate) fn is_unmounted(ground: &Ground) -> Result<(), String> {
     for flags in [MntFlags::empty(), MntFlags::MNT_DETACH] {
         let disk = ground.image(64 << 20)?;
@@ -103,9 +103,10 @@ pub(crate) fn is_unmounted(ground: &Ground) -> Result<(), String> {
         fs::write(source.join("file"), "text").map_err(text)?;
         let served = Launch::new(&source, &mountpoint, "auto").go()?;
         settle();
-        match umount2(&disk.path(), flags) {
-            Err(Errno::EBUSY) if flags.is_empty() => {}
-            other => other.map_err(|errno| format!("umount {flags:?}: {errno}"))?,
+        let expected = if flags.is_empty() { Err(Errno::EBUSY) } else { Ok(()) };
+        let unmounted = umount2(&disk.path(), flags);
+        if unmounted != expected {
+            return Err(format!("umount {flags:?} of the source: {unmounted:?}"));
         }
         let used = || -> io::Result<String> {
             fs::write(mountpoint.join("new"), "new")?;
@@ -247,6 +248,10 @@ pub(crate) fn is_a_dead_mount(ground: &Ground) -> Result<(), String> {
     if output.status.success() || !said.contains("not connected") {
         return Err(format!("over a dead mount: {output:?}"));
     }
-    first.umount(&[])?;
+    // The upper daemon holds its source, dead or not.
+    if first.umount(&[]).is_ok() {
+        return Err("a mount was unmounted which another daemon shows".to_owned());
+    }
+    first.umount(&["--lazy"])?;
     second.finish()
 }
