@@ -16,7 +16,13 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::FAILURE,
             result => exit(result),
         },
-        Command::Demo(options) => exit(study::run(&options)),
+        Command::Demo(options) => match study::run(&options) {
+            Err(error) => {
+                eprintln!("fusewire: {error}");
+                error.exit_code().into()
+            }
+            done => exit(done),
+        },
     }
 }
 

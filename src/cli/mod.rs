@@ -30,7 +30,7 @@ pub enum Command {
     /// Show the figures of a live mount.
     Stats(stats_view::Options),
     /// Measure native against fusewire.
-    Demo(DemoOptions),
+    Demo(Box<DemoOptions>),
 }
 
 /// What `fusewire mount` was asked for: the session's configuration and the daemon around it.
@@ -182,7 +182,7 @@ enum Sub {
     Umount(UmountArgs),
     Doctor(DoctorArgs),
     Stats(StatsArgs),
-    Demo(DemoOptions),
+    Demo(Box<DemoOptions>),
 }
 
 /// Show SOURCE at MOUNTPOINT; returns once the mount works

@@ -45,20 +45,18 @@ impl Pending {
 }
 
 /// Unmounts; tells whether the end has begun. A busy mount is detached: nobody new gets in, and
-/// whoever has a file open may finish within the grace period.
+/// whoever has a file open, or the mount itself in a namespace of its own, may finish within the
+/// grace period.
 fn end(unmounter: &Unmounter) -> bool {
-    match unmounter.unmount(false) {
-        Ok(()) => return true,
+    let unmounted = match unmounter.unmount(false) {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
             info!("the mount is in use: detached, waiting up to {GRACE:?} for its users");
+            unmounter.unmount(true)
         }
-        Err(error) => {
-            error!(%error, "could not unmount; still serving");
-            return false;
-        }
-    }
-    if let Err(error) = unmounter.unmount(true) {
-        error!(%error, "could not detach; still serving");
+        result => result,
+    };
+    if let Err(error) = unmounted {
+        error!(%error, "could not unmount; still serving");
         return false;
     }
     let expire = || {
