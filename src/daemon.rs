@@ -194,7 +194,7 @@ fn control(config: &Config, local: &Arc<Local>, info: &Arc<Info>) {
     let device = info.device;
     let (config, local, info) = (config.clone(), local.clone(), info.clone());
     if let Err(error) = server::start(device, move || snapshot(&config, &local, &info)) {
-        warn!(%error, "could not open the control socket: `fusewire stats` will not work");
+        warn!(%error, "no control socket yet: until its name is free, `fusewire stats` does not work");
     }
 }
 

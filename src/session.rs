@@ -204,9 +204,11 @@ impl Session {
 
     /// Waits until the mount is gone and every request is answered, whoever unmounted it.
     pub fn join(mut self) {
-        self.threads.join();
-        // Nobody serves it any more: after an abort it would only answer ENOTCONN.
-        self.mount.detach();
+        match self.threads.join() {
+            // Not ours any more: another mount may have its place, and even its device number.
+            true => self.mount.forget(),
+            false => self.mount.detach(),
+        }
     }
 }
 

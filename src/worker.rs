@@ -37,29 +37,37 @@ pub struct Worker<F: ?Sized> {
     pub watch: Option<Arc<Watch>>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Request,
-    Closed,
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Somebody unmounted it.
+    Unmounted,
+    /// Somebody aborted it; the mount is still there.
+    Aborted,
 }
 
 impl<F: Filesystem + ?Sized> Worker<F> {
-    /// Serves requests until the connection is over. The thread must have entered
-    /// [`enter_worker`](crate::sys::caller::enter_worker).
-    pub fn run(mut self) -> io::Result<()> {
-        while self.serve_next()? == Next::Request {}
-        Ok(())
+    /// Serves requests until the connection is over, and tells how it ended. The thread must have
+    /// entered [`enter_worker`](crate::sys::caller::enter_worker).
+    pub fn run(mut self) -> io::Result<End> {
+        loop {
+            if let Some(end) = self.serve_next()? {
+                return Ok(end);
+            }
+        }
     }
 
     /// Serves requests for as long as they keep coming: none for a second ends it.
     pub fn relieve(mut self) -> io::Result<()> {
-        while self.channel.wait(Duration::from_secs(1))? && self.serve_next()? == Next::Request {}
+        while self.channel.wait(Duration::from_secs(1))? && self.serve_next()?.is_none() {}
         Ok(())
     }
 
-    fn serve_next(&mut self) -> io::Result<Next> {
-        let Received::Request(size) = self.channel.receive(&mut self.buffers.request)? else {
-            return Ok(Next::Closed);
+    fn serve_next(&mut self) -> io::Result<Option<End>> {
+        let size = match self.channel.receive(&mut self.buffers.request)? {
+            Received::Request(size) => size,
+            Received::Closed => return Ok(Some(End::Unmounted)),
+            Received::Aborted => return Ok(Some(End::Aborted)),
         };
         let arrived = Instant::now();
         if let Some(watch) = &self.watch {
@@ -70,7 +78,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         if let Some(watch) = &self.watch {
             watch.end(self.index);
         }
-        Ok(Next::Request)
+        Ok(None)
     }
 
     fn serve(&mut self, size: usize, arrived: Instant, shard: &Shard) {

@@ -6,7 +6,8 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use tracing::debug;
@@ -17,35 +18,48 @@ use crate::metrics::snapshot::Snapshot;
 /// A client that neither asks nor reads is given up after this long.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the name may belong to somebody else: the kernel gives a device number away again while
-/// the daemon that had it is still ending.
+/// How long a mount waits for its name, which may belong to somebody else for a moment: the kernel
+/// gives a device number away again while the daemon that had it is still ending.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Listens for the mount of device number `major:minor`, and answers with what `snapshot` gives.
 ///
-/// The thread ends with the process. EADDRINUSE if the name stays taken.
+/// The thread ends with the process. EADDRINUSE if the name is still taken after a while: the
+/// thread goes on trying.
 pub fn start(
     (major, minor): (u32, u32),
     snapshot: impl Fn() -> Snapshot + Send + 'static,
 ) -> io::Result<()> {
     let address = SocketAddr::from_abstract_name(socket_name(major, minor))?;
-    let listener = bind(&address)?;
-    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+    let (bound, wait) = mpsc::sync_channel(1);
+    let serve = move || {
+        let listener = bind(&address);
+        let failed = listener.as_ref().err().map(io::Error::kind);
+        // Nobody waits any more if it took long.
+        let _ = bound.try_send(failed);
+        let Ok(listener) = listener else { return };
         for client in listener.incoming() {
             if let Err(error) = client.and_then(|client| answer(client, &snapshot)) {
                 debug!(%error, "a control client was not answered");
             }
         }
-    })?;
-    Ok(())
+    };
+    std::thread::Builder::new().name("control".to_owned()).spawn(serve)?;
+    match wait.recv_timeout(PATIENCE) {
+        Ok(None) => Ok(()),
+        Ok(Some(kind)) => Err(kind.into()),
+        Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
 }
 
+/// Binds the name, as soon as nobody else has it.
 fn bind(address: &SocketAddr) -> io::Result<UnixListener> {
-    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(5);
     loop {
         match UnixListener::bind_addr(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(PATIENCE / 4);
             }
             result => return result,
         }

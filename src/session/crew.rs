@@ -16,23 +16,29 @@ use crate::protocol::decode::Dialect;
 use crate::sys::caller;
 use crate::transport::buffers::Buffers;
 use crate::transport::dev::Channel;
-use crate::worker::Worker;
+use crate::worker::{End, Worker};
 
 /// The threads of a session.
 #[derive(Debug)]
 pub(super) struct Threads {
-    pub(super) workers: Vec<JoinHandle<()>>,
+    pub(super) workers: Vec<JoinHandle<Option<End>>>,
     pub(super) keeper: Option<JoinHandle<()>>,
     pub(super) watch: Arc<Watch>,
 }
 
 impl Threads {
-    /// Waits until the connection is over.
-    pub(super) fn join(&mut self) {
+    /// Waits until the connection is over. True if all workers saw it unmounted: else the mount may
+    /// still be there, with nobody to serve it.
+    pub(super) fn join(&mut self) -> bool {
+        let mut unmounted = true;
         for worker in self.workers.drain(..) {
-            if worker.join().is_err() {
-                error!("a worker panicked outside of a request");
-            }
+            unmounted &= match worker.join() {
+                Ok(end) => end == Some(End::Unmounted),
+                Err(_) => {
+                    error!("a worker panicked outside of a request");
+                    false
+                }
+            };
         }
         self.watch.stop();
         if let Some(keeper) = self.keeper.take()
@@ -40,6 +46,7 @@ impl Threads {
         {
             error!("the keeper panicked");
         }
+        unmounted
     }
 }
 
@@ -70,7 +77,7 @@ impl<F: Filesystem + ?Sized> Crew<F> {
 pub(super) fn start<F: Filesystem + ?Sized>(
     worker: Worker<F>,
     cpu: Option<usize>,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<JoinHandle<Option<End>>> {
     let index = worker.index;
     let (ready, wait) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -84,11 +91,10 @@ pub(super) fn start<F: Filesystem + ?Sized>(
         // The session waits for this, or is gone and the mount with it.
         let _ = ready.send(entered);
         if failed {
-            return;
+            return None;
         }
-        if let Err(error) = worker.run() {
-            error!(%error, worker = index, "stopped serving");
-        }
+        let end = worker.run();
+        end.inspect_err(|error| error!(%error, worker = index, "stopped serving")).ok()
     })?;
     wait.recv().map_err(|_| io::Error::other("it died at once"))??;
     Ok(thread)

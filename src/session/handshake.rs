@@ -60,7 +60,9 @@ pub(super) fn handshake<F: Filesystem + ?Sized>(
     loop {
         let size = match channel.receive(&mut buffers.request) {
             Ok(Received::Request(size)) => size,
-            Ok(Received::Closed) => return Err(MountError::Handshake("it hung up")),
+            Ok(Received::Closed | Received::Aborted) => {
+                return Err(MountError::Handshake("it hung up"));
+            }
             Err(errno) => return Err(system("read INIT")(errno.into())),
         };
         let frame = Frame::from_contiguous(&buffers.request[..size]);

@@ -64,6 +64,10 @@ impl Mount {
         self.gone = true;
     }
 
+    pub(super) fn forget(&mut self) {
+        self.gone = true;
+    }
+
     pub(super) fn detach(&mut self) {
         if !self.gone
             && let Err(error) = self.unmounter().unmount(true)

@@ -25,8 +25,10 @@ pub struct Channel {
 pub enum Received {
     /// A request of so many bytes.
     Request(usize),
-    /// The connection is over: unmounted or aborted.
+    /// Unmounted.
     Closed,
+    /// Aborted through fusectl: the mount is still there, and answers ENOTCONN.
+    Aborted,
 }
 
 impl Channel {
@@ -54,8 +56,9 @@ impl Channel {
                 Ok(size) => return Ok(Received::Request(size)),
                 // ENOENT: the request was interrupted before it could be read.
                 Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
-                // ECONNABORTED says the same of an aborted connection (ABORT_ERROR).
-                Err(Errno::ENODEV | Errno::ECONNABORTED) => return Ok(Received::Closed),
+                Err(Errno::ENODEV) => return Ok(Received::Closed),
+                // With ABORT_ERROR negotiated.
+                Err(Errno::ECONNABORTED) => return Ok(Received::Aborted),
                 Err(errno) => return Err(errno),
             }
         }
