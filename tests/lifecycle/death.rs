@@ -127,10 +127,13 @@ pub(crate) fn stopped_and_continued(ground: &Ground) -> Result<(), String> {
 pub(crate) fn aborted(ground: &Ground) -> Result<(), String> {
     for data in ["passthrough", "copy"] {
         let (source, mountpoint) = ground.pair();
-        clients::prepare(&source)?;
+        // Below a directory which is not there once the mount is gone.
+        let (work, inside) = (source.join("work"), mountpoint.join("work"));
+        fs::create_dir(&work).map_err(|error| error.to_string())?;
+        clients::prepare(&work)?;
         let served = Launch::new(&source, &mountpoint, data).go()?;
         let limit = CLIENTS_END_WITHIN;
-        let clients = load(&mountpoint, 0, Duration::from_secs(30), limit)?;
+        let clients = load(&inside, 0, Duration::from_secs(30), limit)?;
         thread::sleep(Duration::from_millis(200));
         served.abort().map_err(|error| format!("abort: {error}"))?;
         for client in clients {
