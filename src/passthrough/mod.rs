@@ -138,8 +138,9 @@ impl Local {
             private,
             owner: nix::unistd::getuid().as_raw(),
         };
-        // The rest is for inodes, for what operations open in passing, and for the daemon itself.
-        let open_limit = nofile_limit.saturating_sub(capacity as u64 + 64).max(16);
+        // Cached descriptors give way to open files; the rest is for what operations open in passing,
+        // and for the daemon itself.
+        let open_limit = nofile_limit.saturating_sub(64).max(nofile_limit / 2);
         let handles = HandleTable::new(open_limit);
         let data = OnceLock::new();
         Ok(Local { inodes, handles, data, settings, inherited, _held: held })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 use super::{Device, MountError, system};
-use crate::mountinfo;
+use crate::mountinfo::{self, MountTable};
 use crate::sys::mount;
 
 /// Takes a session's mount away.
@@ -27,8 +27,20 @@ impl Unmounter {
                 top.fs_type,
                 self.mountpoint.display()
             ))),
+            // Detaching would take along what others have mounted inside.
+            Some(_) if lazy && self.inner_mount()?.is_some() => Err(io::Error::other(format!(
+                "something else is mounted inside {}; unmount that first",
+                self.mountpoint.display()
+            ))),
             Some(_) => mount::unmount(&self.mountpoint, lazy),
         }
+    }
+}
+
+impl Unmounter {
+    fn inner_mount(&self) -> io::Result<Option<PathBuf>> {
+        let table = MountTable::read()?;
+        Ok(table.below(&self.mountpoint).next().map(|mount| mount.mount_point.clone()))
     }
 }
 
