@@ -117,6 +117,10 @@ wire! {
     }
     CopyFileRangeOut[8] { bytes_copied: u64 }
     SyncfsIn[8] { padding: u64 }
+    /// Tail of a ring entry's header: which request is in it, and how much payload.
+    UringEntInOut[32] { flags: u64, commit_id: u64, payload_sz: u32, padding: u32, reserved: u64 }
+    /// In the command area of an SQE.
+    UringCmdReq[24] { flags: u64, commit_id: u64, qid: u16, padding: [u8; 6] }
     /// Fixed part of a directory entry; the name follows, padded to 8 bytes.
     Dirent[24] { ino: u64, off: u64, namelen: u32, kind: u32 }
 }
@@ -241,6 +245,15 @@ bitflags::bitflags! {
         const PASSTHROUGH = 1 << 7;
     }
 }
+
+/// Bytes at the front of a ring entry's header for `fuse_in_header` or `fuse_out_header`.
+pub const URING_IN_OUT_HEADER_SZ: usize = 128;
+/// Bytes behind them for the opcode's fixed argument.
+pub const URING_OP_IN_OUT_SZ: usize = 128;
+/// Registers a ring entry and fetches its first request.
+pub const URING_CMD_REGISTER: u32 = 1;
+/// Answers a ring entry's request and fetches the next.
+pub const URING_CMD_COMMIT_AND_FETCH: u32 = 2;
 
 /// `GetattrIn::getattr_flags`: `fh` is valid.
 pub const GETATTR_FH: u32 = 1;

@@ -17,7 +17,9 @@ pub struct Config {
     pub mount: MountOptions,
     /// Who moves the bytes of files.
     pub data: DataMode,
-    /// Worker threads; `None` is one per CPU that this process may run on.
+    /// How requests come.
+    pub transport: Transport,
+    /// Worker threads of /dev/fuse; `None` is one per CPU that this process may run on.
     pub workers: Option<NonZeroUsize>,
     /// Bind worker N to CPU N.
     pub pin: bool,
@@ -39,6 +41,7 @@ impl Config {
             mountpoint: mountpoint.into(),
             mount: MountOptions::default(),
             data: DataMode::Auto,
+            transport: Transport::Auto,
             workers: None,
             pin: false,
             entry_timeout: Duration::from_secs(1),
@@ -84,6 +87,18 @@ impl MountOptions {
             ..self.clone()
         }
     }
+}
+
+/// How requests come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// io_uring where the kernel and this process allow it, else /dev/fuse.
+    #[default]
+    Auto,
+    /// Reads and writes of /dev/fuse, one cloned channel per worker.
+    Dev,
+    /// One io_uring queue per CPU; fails to mount where it can not be had.
+    Uring,
 }
 
 /// Who moves the bytes of files.

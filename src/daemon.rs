@@ -184,6 +184,7 @@ fn options(config: &Config) -> session::Options {
         mountpoint: config.mountpoint.clone(),
         fsname,
         mount: config.mount.clone(),
+        transport: config.transport,
         workers: config.workers,
         pin: config.pin,
     }

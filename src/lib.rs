@@ -48,6 +48,7 @@ pub mod fs;
 pub mod keeper;
 pub mod metrics;
 pub mod mountinfo;
+pub mod offload;
 pub mod passthrough;
 pub mod protocol;
 pub mod report;

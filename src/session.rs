@@ -2,6 +2,7 @@
 
 mod crew;
 mod handshake;
+mod launch;
 mod mount;
 
 use std::io;
@@ -13,18 +14,18 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use crate::abi::{self, InitFlags};
-use crate::config::MountOptions;
+use crate::config::{MountOptions, Transport};
 use crate::fs::Filesystem;
-use crate::keeper::{self, Duties, Watch};
 use crate::metrics::Metrics;
 use crate::metrics::snapshot;
 use crate::protocol::decode::Dialect;
 use crate::protocol::init::{InitError, Negotiated, refusal};
 use crate::sys::fuse_dev::Kernel;
-use crate::transport::dev;
+use crate::transport::uring;
 
-use crew::{Crew, Threads, allowed_cpus, relieve, start};
+use crew::Threads;
 use handshake::{attach, handshake};
+use launch::{Launch, Launched, RING_PAYLOAD};
 use mount::Mount;
 
 pub use mount::Unmounter;
@@ -38,7 +39,9 @@ pub struct Options {
     pub fsname: String,
     /// Options of the mount itself.
     pub mount: MountOptions,
-    /// Worker threads; `None` is one per CPU that this process may run on.
+    /// How requests come.
+    pub transport: Transport,
+    /// Worker threads of /dev/fuse; `None` is one per CPU that this process may run on.
     pub workers: Option<NonZeroUsize>,
     /// Bind worker N to the Nth of those CPUs.
     pub pin: bool,
@@ -51,6 +54,7 @@ impl Options {
             mountpoint: mountpoint.into(),
             fsname: "fusewire".to_owned(),
             mount: MountOptions::default(),
+            transport: Transport::Auto,
             workers: None,
             pin: false,
         }
@@ -82,6 +86,12 @@ pub enum MountError {
     /// No common protocol.
     #[error(transparent)]
     Init(#[from] InitError),
+    /// FUSE over io_uring can not be had.
+    #[error("--transport uring can not be had: {reason}")]
+    Transport {
+        /// Why not.
+        reason: String,
+    },
     /// The file system refused what was negotiated.
     #[error("{0}")]
     Filesystem(io::Error),
@@ -137,58 +147,66 @@ impl Session {
         fs: Arc<F>,
         options: &Options,
     ) -> Result<Session, MountError> {
+        let no_rings = |reason| MountError::Transport { reason };
+        let rings = match options.transport {
+            Transport::Dev => None,
+            Transport::Auto | Transport::Uring => Some(rings_to_be_had()),
+        };
+        match (rings, options.transport) {
+            (None, _) => Session::attempt(fs, options, Plan::Dev { reason: None }),
+            (Some(Err(reason)), Transport::Uring) => Err(no_rings(reason)),
+            (Some(Err(reason)), _) => {
+                info!("requests come through /dev/fuse: {reason}");
+                Session::attempt(fs, options, Plan::Dev { reason: Some(reason) })
+            }
+            (Some(Ok(())), transport) => {
+                match Session::attempt(fs.clone(), options, Plan::Rings) {
+                    // The kernel counts on queues that can not be made: only a new mount undoes it.
+                    Err(MountError::Transport { reason }) if transport == Transport::Auto => {
+                        warn!("requests come through /dev/fuse: {reason}");
+                        Session::attempt(fs, options, Plan::Dev { reason: Some(reason) })
+                    }
+                    result => result,
+                }
+            }
+        }
+    }
+
+    fn attempt<F: Filesystem + ?Sized>(
+        fs: Arc<F>,
+        options: &Options,
+        plan: Plan,
+    ) -> Result<Session, MountError> {
         let device = Arc::new(attach(options)?);
         // From here on an error unmounts.
         let mount = Mount::new(&options.mountpoint)?;
-        let negotiated = handshake(&device, &*fs)?;
+        let mut wanted = fs.wanted();
+        if plan == Plan::Rings {
+            wanted.flags |= InitFlags::OVER_IO_URING;
+            if wanted.flags.contains(InitFlags::PASSTHROUGH) {
+                // Little data comes this way, and an entry's memory had better stay in the cache.
+                wanted.max_write = wanted.max_write.min(RING_PAYLOAD);
+            }
+        }
+        let negotiated = handshake(&device, &wanted)?;
         fs.init(&negotiated, Kernel::new(device.clone())).map_err(MountError::Filesystem)?;
-        let cpus = allowed_cpus().map_err(system("read the CPU affinity"))?;
-        let count = options.workers.map_or(cpus.len(), NonZeroUsize::get);
-        let (channels, refused) = dev::channels(&device, count);
-        let reason =
-            refused.map(|error| format!("clone /dev/fuse: {error}; all share one channel"));
-        if let Some(reason) = &reason {
-            warn!("{reason}");
-        }
-        // The last shard is for relief workers.
-        let metrics = Arc::new(Metrics::new(count + 1));
-        let transport = snapshot::Transport {
-            name: "dev".to_owned(),
-            workers: count,
-            channels: if reason.is_some() { 1 } else { count },
-            pinned: options.pin,
-            reason,
+        let setxattr_ext = negotiated.flags.contains(InitFlags::SETXATTR_EXT);
+        let launch = Launch { device, fs, dialect: Dialect { setxattr_ext }, negotiated };
+        let launched = match plan {
+            Plan::Dev { reason } => launch.workers(options, reason),
+            Plan::Rings => launch.rings(),
         };
-        let payload = usize::try_from(negotiated.max_write).unwrap_or(usize::MAX);
-        let watch = Arc::new(Watch::new(count));
-        let crew = Crew {
-            metrics: metrics.clone(),
-            dialect: Dialect { setxattr_ext: negotiated.flags.contains(InitFlags::SETXATTR_EXT) },
-            payload,
-            fs,
-        };
-        let mut workers = Vec::with_capacity(count);
-        for (index, channel) in channels.iter().enumerate() {
-            let watch = Some(watch.clone());
-            let worker = crew.worker(index, channel.clone(), watch);
-            let worker = worker.map_err(system("map a worker's buffers"))?;
-            let cpu = options.pin.then(|| cpus[index % cpus.len()]);
-            workers.push(start(worker, cpu).map_err(system("start a worker"))?);
-        }
-        let tick = {
-            let fs = crew.fs.clone();
-            move || fs.tick()
-        };
-        let (first, ended) = (channels[0].clone(), watch.clone());
-        let relieve = move || relieve(crew.worker(count, first.clone(), None)?, ended.clone());
-        let keeper =
-            keeper::start(&watch, Duties { relieve, tick }).map_err(system("start the keeper"))?;
-        let threads = Threads { workers, keeper: Some(keeper), watch };
+        let Launched { threads, metrics, transport } = launched?;
         let device = mount.device;
         let info = Info { negotiated, transport, metrics, started: Instant::now(), device };
         let session = Session { mount, threads, info: Arc::new(info) };
         session.mount.probe().map_err(system("use the new mount"))?;
-        info!(mountpoint = %options.mountpoint.display(), workers = count, "mounted");
+        info!(
+            mountpoint = %options.mountpoint.display(),
+            transport = session.info.transport.name,
+            workers = session.info.transport.workers,
+            "mounted"
+        );
         Ok(session)
     }
 
@@ -219,6 +237,31 @@ impl Drop for Session {
             self.threads.join();
         }
     }
+}
+
+/// How requests are going to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Plan {
+    Dev {
+        /// Why not through rings, if they were asked for.
+        reason: Option<String>,
+    },
+    Rings,
+}
+
+/// Whether FUSE over io_uring can be had, as far as can be told before INIT; else why not.
+fn rings_to_be_had() -> Result<(), String> {
+    const PARAMETER: &str = "/sys/module/fuse/parameters/enable_uring";
+    match std::fs::read_to_string(PARAMETER).as_deref().map(str::trim) {
+        Ok("Y") => {}
+        Ok(_) => {
+            return Err(format!("FUSE over io_uring is off; `echo Y > {PARAMETER}` turns it on"));
+        }
+        Err(_) => return Err("this kernel has no FUSE over io_uring (Linux 6.14)".to_owned()),
+    }
+    uring::probe().map_err(|error| {
+        format!("io_uring is refused to this process ({error}); see kernel.io_uring_disabled")
+    })
 }
 
 /// `negotiated` as `stats` tells it.

@@ -212,7 +212,11 @@ struct MountArgs {
     /// (passthrough), or the daemon (copy) [default: auto]
     #[arg(long, value_name = "MODE", value_parser = ["auto", "passthrough", "copy"])]
     data: Option<String>,
-    /// Worker threads [default: one per CPU that this process may run on]
+    /// How requests come: through io_uring where it can be had (auto), through it or no mount at all
+    /// (uring), or through reads and writes of /dev/fuse (dev) [default: auto]
+    #[arg(long, value_name = "TRANSPORT", value_parser = ["auto", "uring", "dev"])]
+    transport: Option<String>,
+    /// Worker threads of /dev/fuse [default: one per CPU that this process may run on]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
     /// Bind each worker to one CPU
@@ -250,6 +254,7 @@ impl MountArgs {
         for (id, value) in [
             ("log_file", &self.log_file),
             ("data", &self.data),
+            ("transport", &self.transport),
             ("workers", &self.workers),
             ("entry_timeout", &self.entry_timeout),
             ("attr_timeout", &self.attr_timeout),

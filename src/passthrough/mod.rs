@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io as stdio;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -53,7 +53,8 @@ const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
 pub struct Local {
     inodes: InodeTable,
     handles: HandleTable,
-    data: OnceLock<DataPath>,
+    /// Chosen by init, which comes again if a first connection was given up.
+    data: RwLock<Option<Arc<DataPath>>>,
     settings: Settings,
     inherited: MountOptions,
     /// Keeps the source's own mount busy.
@@ -142,7 +143,7 @@ impl Local {
         // and for the daemon itself.
         let open_limit = nofile_limit.saturating_sub(64).max(nofile_limit / 2);
         let handles = HandleTable::new(open_limit);
-        let data = OnceLock::new();
+        let data = RwLock::default();
         Ok(Local { inodes, handles, data, settings, inherited, _held: held })
     }
 
@@ -158,7 +159,7 @@ impl Local {
             inodes: self.inodes.len(),
             open_files,
             open_dirs,
-            backing_ids: self.data.get().map_or(0, DataPath::registered),
+            backing_ids: self.data_path().map_or(0, |data| data.registered()),
             cached_fds: self.inodes.cached_fds(),
             ..snapshot::Live::default()
         }
@@ -171,7 +172,7 @@ impl Local {
             DataMode::Passthrough => "passthrough",
             DataMode::Copy => "copy",
         };
-        let (mode, reason) = self.data.get().map_or(("copy", None), DataPath::describe);
+        let (mode, reason) = self.data_path().map_or(("copy", None), |data| data.describe());
         snapshot::Data { mode: mode.to_owned(), requested: requested.to_owned(), reason }
     }
 
@@ -196,8 +197,10 @@ impl Local {
         }
     }
 
-    fn data_path(&self) -> &DataPath {
-        self.data.get().expect("set by init, which precedes every request")
+    /// ENOTCONN before init, which precedes every request.
+    fn data_path(&self) -> Result<Arc<DataPath>> {
+        let data = self.data.read().unwrap_or_else(PoisonError::into_inner);
+        data.clone().ok_or(Errno::ENOTCONN)
     }
 }
 
@@ -240,7 +243,8 @@ impl Filesystem for Local {
         };
         let path =
             DataPath::choose(self.settings.data, negotiated, Registrar::new(kernel, writer))?;
-        self.data.set(path).map_err(|_| stdio::Error::other("the file system is in use already"))
+        *self.data.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(path));
+        Ok(())
     }
 
     fn lookup(&self, caller: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {

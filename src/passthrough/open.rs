@@ -28,7 +28,11 @@ impl Local {
         let flags = wire_flags(args.flags);
         let object = self.inodes.fd_of(&inode)?;
         self.handles.admit()?;
-        let daemon_flags = daemon_flags(flags);
+        let mut daemon_flags = daemon_flags(flags);
+        if !caller::is_patient() {
+            // Somebody's lease: EWOULDBLOCK, and a thread that may wait for its holder does it again.
+            daemon_flags |= OFlag::O_NONBLOCK;
+        }
         let reopen = || self.inodes.make_room(|| objfd::reopen(object.as_fd(), daemon_flags));
         let fd = match flags.contains(OFlag::O_TRUNC) {
             true => {
@@ -42,7 +46,7 @@ impl Local {
             true => Preferred::Passthrough,
             false => preferred(fstat(&fd)?.st_mode),
         };
-        Ok(self.opened(inode, fd, flags, preferred))
+        self.opened(inode, fd, flags, preferred)
     }
 
     pub(super) fn do_create(
@@ -105,13 +109,20 @@ impl Local {
         let inode = self.inodes.acquire(found, Keep::Fd)?;
         let entry_valid = self.settings.entry_valid;
         let entry = Entry { nodeid: inode.nodeid, generation: 0, entry_valid, attributes };
-        Ok((entry, self.opened(inode, fd, flags, preferred)))
+        Ok((entry, self.opened(inode, fd, flags, preferred)?))
     }
 
-    fn opened(&self, inode: Arc<Inode>, fd: OwnedFd, flags: OFlag, preferred: Preferred) -> Opened {
+    fn opened(
+        &self,
+        inode: Arc<Inode>,
+        fd: OwnedFd,
+        flags: OFlag,
+        preferred: Preferred,
+    ) -> Result<Opened> {
+        let data = self.data_path()?;
         let mode = match self.inodes.fd_of(&inode) {
-            Ok(object) => self.data_path().open(&inode, object.as_fd(), preferred),
-            Err(_) => self.data_path().open(&inode, fd.as_fd(), preferred),
+            Ok(object) => data.open(&inode, object.as_fd(), preferred),
+            Err(_) => data.open(&inode, fd.as_fd(), preferred),
         };
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         let (open_flags, backing) = match mode {
@@ -128,7 +139,7 @@ impl Local {
         let file = shared(fd);
         let open = OpenFile { file, inode, flags, mode, direct_alignment };
         let fh = self.handles.open_file(open);
-        Opened { fh, flags: open_flags, backing }
+        Ok(Opened { fh, flags: open_flags, backing })
     }
 
     pub(super) fn do_flush(&self, fh: Fh) -> Result<()> {

@@ -296,7 +296,7 @@ fn operation<'a>(opcode: Opcode, frame: Frame<'a>, dialect: Dialect) -> Parsed<O
         Opcode::Readdirplus => Op::Readdirplus(fixed(argument)?),
         Opcode::Releasedir => Op::Releasedir(fixed(argument)?),
         Opcode::Fsyncdir => Op::Fsyncdir(fixed(argument)?),
-        Opcode::Setxattr => setxattr(payload, dialect)?,
+        Opcode::Setxattr => setxattr(argument, payload, dialect)?,
         Opcode::Getxattr => {
             let args: &abi::GetxattrIn = fixed(argument)?;
             Op::Getxattr { size: args.size, name: only_string(payload)? }
@@ -385,19 +385,20 @@ fn forgets<'a>(args: &abi::BatchForgetIn, payload: &'a [u8]) -> Parsed<&'a [abi:
     }
 }
 
-fn setxattr(payload: &[u8], dialect: Dialect) -> Parsed<Operation<'_>> {
+/// The argument stands in front of the name on /dev/fuse, in a place of its own on a ring.
+fn setxattr<'a>(argument: &'a [u8], payload: &'a [u8], dialect: Dialect) -> Parsed<Operation<'a>> {
+    let source = if argument.is_empty() { payload } else { argument };
     let (size, flags, setxattr_flags, rest) = if dialect.setxattr_ext {
-        let (args, rest) = abi::SetxattrIn::ref_from_prefix(payload)
+        let (args, rest) = abi::SetxattrIn::ref_from_prefix(source)
             .map_err(|_| "shorter than its opcode's argument")?;
         (args.size, args.flags, args.setxattr_flags, rest)
     } else {
-        let (args, rest) = abi::SetxattrInCompat::ref_from_prefix(payload)
+        let (args, rest) = abi::SetxattrInCompat::ref_from_prefix(source)
             .map_err(|_| "shorter than its opcode's argument")?;
         (args.size, args.flags, 0, rest)
     };
-    let (name, value) = string(rest)?;
+    let (name, value) = string(if argument.is_empty() { rest } else { payload })?;
     Ok(Operation::Setxattr { flags, setxattr_flags, name, value: exactly(size, value)? })
 }
-
 #[cfg(test)]
 mod tests;

@@ -1,22 +1,19 @@
 //! The threads of a session: its workers, and those that help out.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use tracing::{debug, error, warn};
 
 use crate::fs::Filesystem;
 use crate::keeper::Watch;
-use crate::metrics::Metrics;
-use crate::protocol::decode::Dialect;
 use crate::sys::caller;
-use crate::transport::buffers::Buffers;
-use crate::transport::dev::Channel;
-use crate::worker::{End, Worker};
+use crate::transport::uring::{Queue, Shape};
+use crate::worker::{End, dev, ring};
 
 /// The threads of a session.
 #[derive(Debug)]
@@ -50,59 +47,64 @@ impl Threads {
     }
 }
 
-/// What all workers of a session have in common.
-#[derive(Debug)]
-pub(super) struct Crew<F: ?Sized> {
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) dialect: Dialect,
-    /// Bytes of the largest data.
-    pub(super) payload: usize,
-    pub(super) fs: Arc<F>,
-}
-
-impl<F: Filesystem + ?Sized> Crew<F> {
-    pub(super) fn worker(
-        &self,
-        index: usize,
-        channel: Channel,
-        watch: Option<Arc<Watch>>,
-    ) -> io::Result<Worker<F>> {
-        let buffers = Buffers::new(self.payload)?;
-        let (metrics, fs, dialect) = (self.metrics.clone(), self.fs.clone(), self.dialect);
-        Ok(Worker { index, channel, buffers, metrics, dialect, fs, watch })
-    }
-}
-
-/// Starts a worker, and returns once it is ready to serve.
-pub(super) fn start<F: Filesystem + ?Sized>(
-    worker: Worker<F>,
-    cpu: Option<usize>,
+/// Starts a thread that prepares itself for serving, then `begin`s, then serves; returns once it has
+/// begun.
+fn start<T: 'static>(
+    name: String,
+    begin: impl FnOnce() -> io::Result<T> + Send + 'static,
+    serve: impl FnOnce(T) -> io::Result<End> + Send + 'static,
 ) -> io::Result<JoinHandle<Option<End>>> {
-    let index = worker.index;
     let (ready, wait) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        if let Some(cpu) = cpu
-            && let Err(errno) = pin(cpu)
-        {
-            warn!(%errno, worker = index, cpu, "could not pin");
-        }
-        let entered = caller::enter_worker();
-        let failed = entered.is_err();
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        let begun = caller::enter_worker().and_then(|()| begin());
         // The session waits for this, or is gone and the mount with it.
-        let _ = ready.send(entered);
-        if failed {
-            return None;
-        }
-        let end = worker.run();
-        end.inspect_err(|error| error!(%error, worker = index, "stopped serving")).ok()
+        let begun = match begun {
+            Ok(begun) => ready.send(Ok(())).ok().map(|()| begun),
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                None
+            }
+        };
+        let end = serve(begun?);
+        end.inspect_err(|error| error!(%error, "a worker stopped serving")).ok()
     })?;
     wait.recv().map_err(|_| io::Error::other("it died at once"))??;
     Ok(thread)
 }
 
+/// Starts a worker on /dev/fuse, bound to `cpu` if there is one.
+pub(super) fn start_dev<F: Filesystem + ?Sized>(
+    worker: dev::Worker<F>,
+    cpu: Option<usize>,
+) -> io::Result<JoinHandle<Option<End>>> {
+    let begin = move || {
+        if let Some(cpu) = cpu {
+            pin(cpu);
+        }
+        Ok(worker)
+    };
+    start("worker".to_owned(), begin, dev::Worker::run)
+}
+
+/// Starts the thread of one queue of `device`, on the queue's own CPU, with all entries registered.
+pub(super) fn start_ring<F: Filesystem + ?Sized>(
+    worker: ring::Worker<F>,
+    device: Arc<OwnedFd>,
+    shape: Shape,
+) -> io::Result<JoinHandle<Option<End>>> {
+    let qid = u16::try_from(worker.index).map_err(io::Error::other)?;
+    let begin = move || {
+        pin(worker.index);
+        let mut queue = Queue::new(device, qid, shape, worker.event.clone())?;
+        queue.register()?;
+        Ok((worker, queue))
+    };
+    start(format!("queue-{qid}"), begin, move |(worker, queue)| worker.run(queue, shape.depth))
+}
+
 /// Starts a worker that serves until there is nothing to do.
 pub(super) fn relieve<F: Filesystem + ?Sized>(
-    worker: Worker<F>,
+    worker: dev::Worker<F>,
     watch: Arc<Watch>,
 ) -> io::Result<()> {
     debug!("every worker is stuck in an operation of the source: one more serves meanwhile");
@@ -115,10 +117,23 @@ pub(super) fn relieve<F: Filesystem + ?Sized>(
     thread::Builder::new().name("relief".to_owned()).spawn(serve).map(drop)
 }
 
-fn pin(cpu: usize) -> Result<(), Errno> {
+/// Binds the calling thread to a CPU. One that is offline or not allowed leaves it free to run
+/// anywhere: slower, but served.
+fn pin(cpu: usize) {
     let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &set)
+    let bound = set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
+    if let Err(errno) = bound {
+        warn!(%errno, cpu, "could not bind a worker to its CPU");
+    }
+}
+
+/// CPUs that may ever be online: FUSE wants a queue for each.
+pub(super) fn possible_cpus() -> io::Result<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    // A list of ranges such as "0-3,8-11"; queues are numbered up to the last.
+    let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<usize>().ok());
+    last.map(|last| last + 1)
+        .ok_or_else(|| io::Error::other(format!("not a list of CPUs: {text:?}")))
 }
 
 /// CPUs that this process may run on.

@@ -9,9 +9,8 @@ use tracing::debug;
 
 use super::{MountError, Options, system};
 use crate::abi;
-use crate::fs::Filesystem;
 use crate::protocol::decode::{Dialect, Frame, Operation, decode};
-use crate::protocol::init::{self, InitError, Negotiated};
+use crate::protocol::init::{self, InitError, Negotiated, Wanted};
 use crate::sys::mount::{self, FuseMount};
 use crate::transport::buffers::Buffers;
 use crate::transport::dev::{Channel, Received};
@@ -49,14 +48,10 @@ pub(super) fn attach(options: &Options) -> Result<OwnedFd, MountError> {
     })
 }
 
-/// Reads INIT, settles it with what `fs` wants, and answers.
-pub(super) fn handshake<F: Filesystem + ?Sized>(
-    device: &Arc<OwnedFd>,
-    fs: &F,
-) -> Result<Negotiated, MountError> {
+/// Reads INIT, settles it with what is wanted, and answers.
+pub(super) fn handshake(device: &Arc<OwnedFd>, wanted: &Wanted) -> Result<Negotiated, MountError> {
     let channel = Channel::new(device.clone());
     let mut buffers = Buffers::new(abi::MIN_READ_BUFFER).map_err(system("map a buffer"))?;
-    let wanted = fs.wanted();
     loop {
         let size = match channel.receive(&mut buffers.request) {
             Ok(Received::Request(size)) => size,
@@ -78,7 +73,7 @@ pub(super) fn handshake<F: Filesystem + ?Sized>(
             let bytes = zerocopy::IntoBytes::as_bytes(out);
             channel.reply(unique, [bytes, &[]]).map_err(|errno| system("answer INIT")(errno.into()))
         };
-        match init::negotiate(args, flags2, &wanted) {
+        match init::negotiate(args, flags2, wanted) {
             Ok((negotiated, out)) => {
                 answer(&out)?;
                 debug!(?negotiated, "INIT");

@@ -18,6 +18,7 @@ const CAP_SYS_RESOURCE: u32 = 1 << 24;
 
 thread_local! {
     static THREAD: Cell<Thread> = const { Cell::new(Thread::UNPREPARED) };
+    static PATIENT: Cell<bool> = const { Cell::new(true) };
 }
 
 /// What is known of the calling thread, so that nothing is asked or set twice.
@@ -99,6 +100,17 @@ pub fn enter_worker() -> std::io::Result<()> {
     set_capabilities(&words)?;
     THREAD.set(Thread { umask: None, uid, gid, capabilities: Some(words) });
     Ok(())
+}
+
+/// Tells the file system that others wait for the calling thread: an operation that would wait for
+/// somebody else answers EWOULDBLOCK instead, and is done again by a thread that may.
+pub fn be_impatient() {
+    PATIENT.set(false);
+}
+
+/// Whether the calling thread may wait for somebody else.
+pub fn is_patient() -> bool {
+    PATIENT.get()
 }
 
 /// Sets the thread's umask for the next creation; costs nothing if it is that already.

@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "statx, getdents64, xattr and ioctl calls that nix does not have")]
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -158,6 +159,22 @@ pub(crate) fn pwrite_noappend(
     // SAFETY: one iovec over `len` bytes that the kernel only reads; both outlive the call.
     let count = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const iov, 1, offset, RWF_NOAPPEND) };
     size(count)
+}
+
+/// Reads a range of a file if all of it is in memory; `None` if it is not, or there was an error
+/// that a read which may wait will tell.
+pub(crate) fn read_cached(file: &File, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+    let offset = i64::try_from(offset).ok()?;
+    let iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let fd = file.as_raw_fd();
+    // SAFETY: one iovec over the exclusively borrowed buffer; both outlive the call.
+    let count = unsafe { libc::preadv2(fd, &raw const iov, 1, offset, libc::RWF_NOWAIT) };
+    let count = usize::try_from(count).ok()?;
+    let at_end = || {
+        let size = file.metadata().ok()?.len();
+        (u64::try_from(offset).ok()? + count as u64 >= size).then_some(count)
+    };
+    if count == buffer.len() { Some(count) } else { at_end() }
 }
 
 /// What a call of type ssize_t returned.

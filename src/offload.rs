@@ -1,0 +1,127 @@
+//! Threads for operations that may take long, so that no queue waits for one of them.
+//!
+//! They are started when there is work and nobody is free, and end when there is none.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tracing::{error, warn};
+
+use crate::sys::caller;
+
+/// Operations at a time; more wait for one of them.
+const THREADS_MAX: usize = 128;
+/// How long a thread waits for work before it ends.
+const LINGER: Duration = Duration::from_secs(5);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A pool of such threads, shared by all queues of a session.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    jobs: (Sender<Job>, Receiver<Job>),
+    /// Threads that wait for work. Sequentially consistent along with the channel, see `run`.
+    idle: AtomicUsize,
+    threads: AtomicUsize,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.inner.threads).finish_non_exhaustive()
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        let (idle, threads) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Pool { inner: Arc::new(Inner { jobs: unbounded(), idle, threads }) }
+    }
+}
+
+impl Pool {
+    /// Has `job` done by a thread of the pool, soon and once.
+    pub fn run(&self, job: impl FnOnce() + Send + 'static) {
+        let inner = &self.inner;
+        inner.jobs.0.send(Box::new(job)).expect("the pool holds both ends");
+        // Either a thread that gives up sees the job, or this sees that it is no longer idle.
+        if inner.jobs.1.len() > inner.idle.load(SeqCst)
+            && inner.threads.load(SeqCst) < THREADS_MAX
+            && let Err(error) = self.start()
+        {
+            warn!(%error, "could not start an offload thread");
+            if inner.threads.load(SeqCst) == 0 {
+                // Nobody else will: the caller's own queue waits, but nothing is lost.
+                inner.work_off();
+            }
+        }
+    }
+
+    fn start(&self) -> std::io::Result<()> {
+        let inner = self.inner.clone();
+        inner.threads.fetch_add(1, SeqCst);
+        let work = move || {
+            if let Err(error) = caller::enter_worker() {
+                error!(%error, "an offload thread could not be prepared");
+            }
+            inner.work();
+            inner.threads.fetch_sub(1, SeqCst);
+        };
+        let started = thread::Builder::new().name("offload".to_owned()).spawn(work);
+        if started.is_err() {
+            self.inner.threads.fetch_sub(1, SeqCst);
+        }
+        started.map(drop)
+    }
+}
+
+impl Inner {
+    fn work(&self) {
+        loop {
+            self.idle.fetch_add(1, SeqCst);
+            let job = self.jobs.1.recv_timeout(LINGER);
+            self.idle.fetch_sub(1, SeqCst);
+            match job.or_else(|_| self.jobs.1.try_recv()) {
+                Ok(job) => job(),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn work_off(&self) {
+        while let Ok(job) = self.jobs.1.try_recv() {
+            job();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn jobs_that_wait_for_each_other_all_run() {
+        let pool = Pool::default();
+        let (sender, receiver) = mpsc::channel();
+        let gate = Arc::new(std::sync::Barrier::new(20));
+        for n in 0..20 {
+            let (sender, gate) = (sender.clone(), gate.clone());
+            pool.run(move || {
+                gate.wait();
+                sender.send(n).expect("the test waits");
+            });
+        }
+        let wait = || receiver.recv_timeout(Duration::from_secs(20)).expect("every job runs");
+        let mut done: Vec<_> = (0..20).map(|_| wait()).collect();
+        done.sort_unstable();
+        assert_eq!(done, (0..20).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,172 @@
+//! From a negotiated connection to the threads that serve it.
+
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crossbeam_channel::unbounded;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tracing::warn;
+
+use super::crew::{Threads, allowed_cpus, possible_cpus, relieve, start_dev, start_ring};
+use super::{MountError, Options, system};
+use crate::fs::Filesystem;
+use crate::keeper::{self, Duties, Watch};
+use crate::metrics::{Metrics, snapshot};
+use crate::offload::Pool;
+use crate::protocol::decode::Dialect;
+use crate::protocol::init::Negotiated;
+use crate::transport::buffers::Buffers;
+use crate::transport::dev::{self, Channel};
+use crate::transport::uring::Shape;
+use crate::worker::{Server, dev as dev_worker, ring};
+
+/// Bytes of a ring entry's payload where data is passed through.
+pub(super) const RING_PAYLOAD: u32 = 128 << 10;
+/// Entries of a queue. The kernel reuses the one that was committed last, so only as many are warm
+/// as are needed at a time; the rest are for operations that take long.
+const RING_DEPTH: u16 = 128;
+
+/// What the threads of a session are made of.
+#[derive(Debug)]
+pub(super) struct Launch<F: ?Sized> {
+    pub(super) device: Arc<OwnedFd>,
+    pub(super) dialect: Dialect,
+    pub(super) negotiated: Negotiated,
+    pub(super) fs: Arc<F>,
+}
+
+/// The threads, started.
+#[derive(Debug)]
+pub(super) struct Launched {
+    pub(super) threads: Threads,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) transport: snapshot::Transport,
+}
+
+impl<F: Filesystem + ?Sized> Launch<F> {
+    /// Workers on /dev/fuse.
+    pub(super) fn workers(
+        self,
+        options: &Options,
+        mut reason: Option<String>,
+    ) -> Result<Launched, MountError> {
+        let cpus = allowed_cpus().map_err(system("read the CPU affinity"))?;
+        let count = options.workers.map_or(cpus.len(), NonZeroUsize::get);
+        let (channels, refused) = dev::channels(&self.device, count);
+        let cloned = refused.is_none();
+        if let Some(error) = refused {
+            let refused = format!("clone /dev/fuse: {error}; all share one channel");
+            warn!("{refused}");
+            reason = Some(refused);
+        }
+        // The last shard is for relief workers.
+        let server = self.server(count + 1);
+        let watch = Arc::new(Watch::new(count));
+        let mut workers = Vec::with_capacity(count);
+        for (index, channel) in channels.iter().enumerate() {
+            let worker = self.dev_worker(&server, index, channel, Some(&watch))?;
+            let cpu = options.pin.then(|| cpus[index % cpus.len()]);
+            workers.push(start_dev(worker, cpu).map_err(system("start a worker"))?);
+        }
+        let transport = snapshot::Transport {
+            name: "dev".to_owned(),
+            workers: count,
+            channels: if cloned { count } else { 1 },
+            pinned: options.pin,
+            reason,
+        };
+        let (metrics, first, ended) = (server.metrics.clone(), channels[0].clone(), watch.clone());
+        let payload = self.payload();
+        let relief = move || {
+            let (index, buffers) = (count, Buffers::new(payload)?);
+            let (channel, server) = (first.clone(), server.clone());
+            let worker = dev_worker::Worker { index, channel, buffers, server, watch: None };
+            relieve(worker, ended.clone())
+        };
+        let threads = self.keep(workers, watch, relief)?;
+        Ok(Launched { threads, metrics, transport })
+    }
+
+    /// One queue per CPU, and one worker on /dev/fuse for what never comes through a ring: FORGET
+    /// and INTERRUPT.
+    pub(super) fn rings(self) -> Result<Launched, MountError> {
+        let refused = |reason: String| MountError::Transport { reason };
+        let queues = possible_cpus().map_err(system("count the CPUs"))?;
+        let server = self.server(queues + 1);
+        let watch = Arc::new(Watch::new(queues + 1));
+        let pool = Pool::default();
+        let shape = Shape { depth: RING_DEPTH, payload: self.payload() };
+        let mut workers = Vec::with_capacity(queues + 1);
+        for index in 0..queues {
+            let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
+                .map_err(|errno| system("make an event descriptor")(errno.into()))?;
+            let worker = ring::Worker {
+                index,
+                server: server.clone(),
+                watch: watch.clone(),
+                pool: pool.clone(),
+                event: Arc::new(event),
+                done: unbounded(),
+                aside: ring::Worker::<F>::aside(),
+            };
+            let started = start_ring(worker, self.device.clone(), shape);
+            let thread = started
+                .map_err(|error| refused(format!("register the queue of CPU {index}: {error}")))?;
+            workers.push(thread);
+        }
+        let channel = Channel::new(self.device.clone());
+        let worker = self.dev_worker(&server, queues, &channel, Some(&watch))?;
+        workers.push(start_dev(worker, None).map_err(system("start a worker"))?);
+        let transport = snapshot::Transport {
+            name: "uring".to_owned(),
+            workers: queues,
+            channels: 1,
+            pinned: true,
+            reason: None,
+        };
+        let metrics = server.metrics.clone();
+        let ended = watch.clone();
+        // Whatever takes long is with the pool already.
+        let relief = move || {
+            ended.relief_ended();
+            Ok(())
+        };
+        let threads = self.keep(workers, watch, relief)?;
+        Ok(Launched { threads, metrics, transport })
+    }
+
+    fn server(&self, shards: usize) -> Server<F> {
+        let metrics = Arc::new(Metrics::new(shards));
+        Server { metrics, dialect: self.dialect, fs: self.fs.clone() }
+    }
+
+    /// Bytes of the largest data.
+    fn payload(&self) -> usize {
+        usize::try_from(self.negotiated.max_write).unwrap_or(usize::MAX)
+    }
+
+    fn dev_worker(
+        &self,
+        server: &Server<F>,
+        index: usize,
+        channel: &Channel,
+        watch: Option<&Arc<Watch>>,
+    ) -> Result<dev_worker::Worker<F>, MountError> {
+        let buffers = Buffers::new(self.payload()).map_err(system("map a worker's buffers"))?;
+        let (channel, server, watch) = (channel.clone(), server.clone(), watch.cloned());
+        Ok(dev_worker::Worker { index, channel, buffers, server, watch })
+    }
+
+    fn keep(
+        &self,
+        workers: Vec<std::thread::JoinHandle<Option<crate::worker::End>>>,
+        watch: Arc<Watch>,
+        relieve: impl Fn() -> std::io::Result<()> + Send + 'static,
+    ) -> Result<Threads, MountError> {
+        let fs = self.fs.clone();
+        let duties = Duties { relieve, tick: move || fs.tick() };
+        let keeper = keeper::start(&watch, duties).map_err(system("start the keeper"))?;
+        Ok(Threads { workers, keeper: Some(keeper), watch })
+    }
+}

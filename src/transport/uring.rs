@@ -1,0 +1,244 @@
+//! FUSE over io_uring: one queue per possible CPU, served by one thread that runs there.
+//!
+//! A queue has a ring and a number of entries. An entry is a header and a payload in the queue's
+//! arena; it is either with the kernel (registered or committed, and waiting for a request) or
+//! with us (its completion has come, its commit has not been submitted). One io_uring_enter
+//! commits what was answered, fetches what is next, and waits.
+//!
+//! Memory contract: the kernel reads and writes an entry only while it has it, and only from the
+//! task context of the thread that submitted it. So nothing here looks at an entry that was not
+//! completed, and nothing is touched between a commit and the next completion of that entry.
+//!
+//! End of life: when the connection ends, every entry the kernel has completes with ENOTCONN, and
+//! every commit of one that we have is refused with it. A queue is over when each has failed once.
+#![expect(unsafe_code, reason = "submission queue entries carry addresses")]
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use io_uring::types::Fd;
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use memmap2::MmapMut;
+use nix::errno::Errno;
+use nix::sys::eventfd::EventFd;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::abi::{self, InHeader, OutHeader, UringCmdReq, UringEntInOut};
+
+/// Bytes from one entry's header to the next: two per cache-line pair, eight per page.
+const HEADER_STRIDE: usize = 512;
+const PAGE: usize = 4096;
+const OP_AT: usize = abi::URING_IN_OUT_HEADER_SZ;
+const ENT_AT: usize = OP_AT + abi::URING_OP_IN_OUT_SZ;
+const HEADER_SIZE: usize = ENT_AT + size_of::<UringEntInOut>();
+const _: () = assert!(HEADER_SIZE <= HEADER_STRIDE);
+
+/// The token of the event descriptor; entries have their index.
+const WAKE_UP: u64 = u64::MAX;
+
+/// How large a queue is.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Entries: requests that may be under way at a time.
+    pub depth: u16,
+    /// Bytes of an entry's payload: at least the largest WRITE, a multiple of the page size.
+    pub payload: usize,
+}
+
+/// What a completion says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An entry has a request.
+    Request(u16),
+    /// An entry is gone: the connection is over, or the kernel refused it.
+    Gone(u16, Errno),
+    /// Somebody wrote to the event descriptor.
+    WakeUp,
+}
+
+/// The fixed parts of a request in an entry, copied out so that the reply can be put in.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(8))]
+pub struct Head {
+    /// The common header.
+    pub header: InHeader,
+    /// The opcode's fixed argument, and whatever lies behind it.
+    pub argument: [u8; abi::URING_OP_IN_OUT_SZ],
+    /// Names the request in its commit.
+    pub commit_id: u64,
+    /// Bytes of the payload that hold names and data.
+    pub payload_len: usize,
+}
+
+/// The queue of one CPU. Made, used and dropped by one thread (IORING_SETUP_SINGLE_ISSUER).
+pub struct Queue {
+    // The ring goes first: with it go the kernel's claims on the rest.
+    ring: IoUring<squeue::Entry128, cqueue::Entry>,
+    arena: MmapMut,
+    /// Two per entry; read by the kernel when the entry is registered.
+    iovecs: Box<[[libc::iovec; 2]]>,
+    wake_up: Box<WakeUp>,
+    shape: Shape,
+    qid: u16,
+    device: Arc<OwnedFd>,
+}
+
+/// The descriptor that wakes the queue's thread, and where its counter is read to.
+struct WakeUp {
+    event: Arc<EventFd>,
+    count: [u8; 8],
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("qid", &self.qid).field("shape", &self.shape).finish()
+    }
+}
+
+fn builder() -> io_uring::Builder<squeue::Entry128, cqueue::Entry> {
+    let mut builder = IoUring::builder();
+    builder.setup_single_issuer().setup_defer_taskrun();
+    builder
+}
+
+/// Whether this process may make such rings at all (seccomp, kernel.io_uring_disabled).
+pub fn probe() -> io::Result<()> {
+    builder().build(2).map(drop)
+}
+
+impl Queue {
+    /// The queue of CPU `qid` on the connection of `device`, without any entry registered yet.
+    pub fn new(
+        device: Arc<OwnedFd>,
+        qid: u16,
+        shape: Shape,
+        event: Arc<EventFd>,
+    ) -> io::Result<Self> {
+        let depth = usize::from(shape.depth);
+        let headers = (depth * HEADER_STRIDE).next_multiple_of(PAGE);
+        let mut arena = MmapMut::map_anon(headers + depth * shape.payload)?;
+        let base = arena.as_mut_ptr();
+        let iovec = |at: usize, iov_len: usize| libc::iovec {
+            iov_base: base.wrapping_add(at).cast(),
+            iov_len,
+        };
+        let iovecs = (0..depth)
+            .map(|index| {
+                let payload = iovec(headers + index * shape.payload, shape.payload);
+                [iovec(index * HEADER_STRIDE, HEADER_SIZE), payload]
+            })
+            .collect();
+        // Every entry and the wake-up may be submitted at once.
+        let ring = builder().build((u32::from(shape.depth) + 1).next_power_of_two())?;
+        let wake_up = Box::new(WakeUp { event, count: [0; 8] });
+        Ok(Queue { ring, arena, iovecs, wake_up, shape, qid, device })
+    }
+
+    /// Registers all entries. An error leaves the connection to /dev/fuse, as the kernel does.
+    pub fn register(&mut self) -> io::Result<()> {
+        self.listen();
+        for index in 0..self.shape.depth {
+            let iovec = &raw const self.iovecs[usize::from(index)];
+            self.push(index, abi::URING_CMD_REGISTER, 0, Some(iovec as u64));
+        }
+        self.ring.submit()?;
+        // A refusal completes at once, and an accepted entry not before there is a request.
+        match self.next() {
+            Some(Event::Gone(_, errno)) => Err(errno.into()),
+            None => Ok(()),
+            Some(event) => Err(io::Error::other(format!("{event:?} before the ring was ready"))),
+        }
+    }
+
+    /// Submits commits and waits for a completion.
+    pub fn wait(&mut self) -> io::Result<()> {
+        match self.ring.submit_and_wait(1) {
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// The next completion that has come.
+    pub fn next(&mut self) -> Option<Event> {
+        let completion = self.ring.completion().next()?;
+        let result = completion.result();
+        let token = completion.user_data();
+        Some(match u16::try_from(token) {
+            _ if token == WAKE_UP => Event::WakeUp,
+            Ok(index) if result >= 0 => Event::Request(index),
+            Ok(index) => Event::Gone(index, Errno::from_raw(-result)),
+            Err(_) => unreachable!("no other token is ever submitted"),
+        })
+    }
+
+    /// Listens to the event descriptor again.
+    pub fn listen(&mut self) {
+        let fd = Fd(self.wake_up.event.as_raw_fd());
+        let entry = opcode::Read::new(fd, self.wake_up.count.as_mut_ptr(), 8);
+        let entry = entry.build().user_data(WAKE_UP);
+        // SAFETY: the buffer is on the heap for as long as the ring, and written by nobody else.
+        let pushed = unsafe { self.ring.submission().push(&entry.into()) };
+        pushed.expect("the queue has room for every entry and this");
+    }
+
+    /// The fixed parts of the request in an entry that is with us.
+    pub fn head(&self, index: u16) -> Head {
+        let at = usize::from(index) * HEADER_STRIDE;
+        let bytes = &self.arena[at..at + HEADER_SIZE];
+        let (header, _) = InHeader::read_from_prefix(bytes).expect("long enough");
+        let (entry, _) = UringEntInOut::read_from_prefix(&bytes[ENT_AT..]).expect("long enough");
+        let mut argument = [0; abi::URING_OP_IN_OUT_SZ];
+        argument.copy_from_slice(&bytes[OP_AT..ENT_AT]);
+        let payload_len = usize::try_from(entry.payload_sz).unwrap_or(usize::MAX);
+        let payload_len = payload_len.min(self.shape.payload);
+        Head { header, argument, commit_id: entry.commit_id, payload_len }
+    }
+
+    /// The payload of an entry that is with us.
+    pub fn payload(&mut self, index: u16) -> &mut [u8] {
+        let headers = (usize::from(self.shape.depth) * HEADER_STRIDE).next_multiple_of(PAGE);
+        let at = headers + usize::from(index) * self.shape.payload;
+        &mut self.arena[at..at + self.shape.payload]
+    }
+
+    /// Answers the request of an entry, whose payload holds the reply's body, and fetches the next.
+    /// It is submitted by the next [`wait`](Self::wait).
+    pub fn commit(&mut self, index: u16, commit_id: u64, reply: OutHeader) {
+        let at = usize::from(index) * HEADER_STRIDE;
+        let header = &mut self.arena[at..at + HEADER_SIZE];
+        let body = reply.len.saturating_sub(size_of::<OutHeader>() as u32);
+        reply.write_to_prefix(header).expect("long enough");
+        let entry = UringEntInOut { commit_id, payload_sz: body, ..UringEntInOut::default() };
+        entry.write_to_prefix(&mut header[ENT_AT..]).expect("long enough");
+        self.push(index, abi::URING_CMD_COMMIT_AND_FETCH, commit_id, None);
+    }
+
+    fn push(&mut self, index: u16, command: u32, commit_id: u64, iovecs: Option<u64>) {
+        let request = UringCmdReq { commit_id, qid: self.qid, ..UringCmdReq::default() };
+        let mut area = [0; 80];
+        request.write_to_prefix(&mut area).expect("long enough");
+        let fd = Fd(self.device.as_raw_fd());
+        let entry = opcode::UringCmd80::new(fd, command).cmd(area).addr(iovecs).build();
+        let mut entry = entry.user_data(u64::from(index));
+        if iovecs.is_some() {
+            set_len(&mut entry, 2);
+        }
+        // SAFETY: what the command points to, the entry's two iovecs and through them its header
+        // and payload, lives as long as the ring, and is left alone while the kernel has the entry.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.expect("the queue has room for every entry");
+    }
+}
+
+/// Sets `sqe->len`, which the builder of this command leaves out.
+fn set_len(entry: &mut squeue::Entry128, len: u32) {
+    /// Offset of `len` in `struct io_uring_sqe`.
+    const LEN_AT: usize = 24;
+    const _: () = assert!(size_of::<squeue::Entry128>() == 128);
+    // SAFETY: an Entry128 is a struct io_uring_sqe of 128 bytes (`repr(C)`, asserted above), plain
+    // integers of which any value is valid, and it is exclusively borrowed.
+    let bytes = unsafe { &mut *std::ptr::from_mut(entry).cast::<[u8; 128]>() };
+    bytes[LEN_AT..LEN_AT + 4].copy_from_slice(&len.to_ne_bytes());
+}

@@ -1,0 +1,305 @@
+//! A worker on a ring: the thread of one queue.
+//!
+//! Every client of its CPU waits for this thread, so it does nothing that may take long: such
+//! operations go to the [`Pool`], whose results come back through a channel and the queue's event
+//! descriptor.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use nix::errno::Errno;
+use nix::sys::eventfd::EventFd;
+use tracing::debug;
+use zerocopy::IntoBytes;
+
+use super::{End, Server, record, record_bytes, refuse};
+use crate::abi::{self, InHeader, SetattrValid};
+use crate::dispatch::Outcome;
+use crate::fs::Filesystem;
+use crate::keeper::Watch;
+use crate::offload::Pool;
+use crate::protocol::decode::{Frame, Operation, argument_size, decode};
+use crate::protocol::encode::{self, FIXED_MAX, ReplyBuf};
+use crate::sys::{caller, objfd};
+use crate::transport::dev::read_range;
+use crate::transport::uring::{Event, Head, Queue};
+
+/// A request's payload of up to so many bytes is copied aside, so that its entry can take the reply;
+/// of a longer one the reply is small, and is copied instead.
+const ASIDE: usize = 8192;
+
+/// Everything that the thread of a queue needs for its whole life.
+#[derive(Debug)]
+pub struct Worker<F: ?Sized> {
+    /// Which one it is, and which metrics shard is its own.
+    pub index: usize,
+    /// Who answers.
+    pub server: Server<F>,
+    /// Who is told what this worker is busy with.
+    pub watch: Arc<Watch>,
+    /// Who does what may take long.
+    pub pool: Pool,
+    /// Wakes the queue when such an operation is done.
+    pub event: Arc<EventFd>,
+    /// The results of such operations.
+    pub done: (Sender<Done>, Receiver<Done>),
+    /// Memory for what is copied aside, [`ASIDE`] bytes.
+    pub aside: Box<[u64]>,
+}
+
+/// An operation that was done by the pool.
+#[derive(Debug)]
+pub struct Done {
+    index: u16,
+    head: Head,
+    reply: Result<Vec<u8>, Errno>,
+}
+
+/// What became of a request.
+enum Served {
+    /// The reply is in the entry, its body so long.
+    Body(usize),
+    Failed(Errno),
+    /// The pool has it.
+    Offloaded,
+}
+
+impl<F: Filesystem + ?Sized> Worker<F> {
+    /// Memory to copy aside in, aligned for the structures that requests hold.
+    pub fn aside() -> Box<[u64]> {
+        vec![0; ASIDE / 8].into()
+    }
+
+    /// Serves the queue until the connection is over. The thread must have entered
+    /// [`enter_worker`](caller::enter_worker).
+    pub fn run(mut self, mut queue: Queue, depth: u16) -> io::Result<End> {
+        caller::be_impatient();
+        let mut left = usize::from(depth);
+        while left > 0 {
+            queue.wait()?;
+            while let Some(event) = queue.next() {
+                match event {
+                    Event::Request(index) => self.serve(&mut queue, index),
+                    Event::WakeUp => {
+                        queue.listen();
+                        while let Ok(done) = self.done.1.try_recv() {
+                            self.finish(&mut queue, done);
+                        }
+                    }
+                    Event::Gone(index, errno) => {
+                        debug!(index, %errno, "a ring entry has ended");
+                        left -= 1;
+                    }
+                }
+            }
+        }
+        Ok(End::Unmounted)
+    }
+
+    fn serve(&mut self, queue: &mut Queue, index: u16) {
+        let arrived = Instant::now();
+        self.watch.begin(self.index, arrived);
+        let head = queue.head(index);
+        let payload = queue.payload(index);
+        let len = head.payload_len;
+        let served = match len <= ASIDE {
+            true => {
+                self.aside.as_mut_bytes()[..len].copy_from_slice(&payload[..len]);
+                let input = &self.aside.as_bytes()[..len];
+                self.answer(index, &head, input, payload, arrived)
+            }
+            false => {
+                let mut output = [0; FIXED_MAX];
+                let served = self.answer(index, &head, &payload[..len], &mut output, arrived);
+                payload[..FIXED_MAX].copy_from_slice(&output);
+                served
+            }
+        };
+        let reply = match served {
+            Served::Body(len) => encode::header(head.header.unique, Ok(len)),
+            Served::Failed(errno) => encode::header(head.header.unique, Err(errno)),
+            Served::Offloaded => return self.watch.end(self.index),
+        };
+        queue.commit(index, head.commit_id, reply);
+        self.watch.end(self.index);
+    }
+
+    /// Answers the request whose payload is `input`; the reply's body goes to `output`.
+    fn answer(
+        &self,
+        index: u16,
+        head: &Head,
+        input: &[u8],
+        output: &mut [u8],
+        arrived: Instant,
+    ) -> Served {
+        let shard = self.server.metrics.shard(self.index);
+        let request = match decode(frame(head, input), self.server.dialect) {
+            Ok(request) => request,
+            Err(malformed) => {
+                refuse(shard, malformed);
+                return Served::Failed(malformed.errno);
+            }
+        };
+        if may_take_long(&request.operation) {
+            self.offload(index, head, input, arrived);
+            return Served::Offloaded;
+        }
+        let mut reply = ReplyBuf::new(output);
+        let outcome = self.server.answer(&request, &mut reply);
+        let parts = Parts::of(&reply);
+        let result = match outcome {
+            Err(Errno::EWOULDBLOCK) => {
+                self.offload(index, head, input, arrived);
+                return Served::Offloaded;
+            }
+            Ok(Outcome::NoReply) => Err(Errno::EIO),
+            Ok(Outcome::Buffered) => Ok(parts.assemble(output)),
+            Ok(Outcome::FileRange { file, offset, len }) => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX).min(output.len());
+                match objfd::read_cached(&file, offset, &mut output[..len]) {
+                    Some(count) => Ok((count, count)),
+                    None => {
+                        self.offload(index, head, input, arrived);
+                        return Served::Offloaded;
+                    }
+                }
+            }
+            Err(errno) => Err(errno),
+        };
+        if let Ok((_, payload)) = result {
+            record_bytes(shard, &request.operation, payload);
+        }
+        record(shard, &head.header, arrived, result.map(drop));
+        match result {
+            Ok((body, _)) => Served::Body(body),
+            Err(errno) => Served::Failed(errno),
+        }
+    }
+
+    /// Hands a request to the pool.
+    fn offload(&self, index: u16, head: &Head, input: &[u8], arrived: Instant) {
+        let (server, shard) = (self.server.clone(), self.index);
+        let (event, done) = (self.event.clone(), self.done.0.clone());
+        let head = *head;
+        // Words, so that structures in it are aligned.
+        let mut words = vec![0_u64; input.len().div_ceil(8)];
+        words.as_mut_bytes()[..input.len()].copy_from_slice(input);
+        self.pool.run(move || {
+            let input = &words.as_bytes()[..head.payload_len];
+            let reply = patiently(&server, shard, &head, input, arrived);
+            // The queue may have ended, and nobody waits any more.
+            if done.send(Done { index, head, reply }).is_ok() {
+                let _ = event.write(1);
+            }
+        });
+    }
+
+    fn finish(&self, queue: &mut Queue, done: Done) {
+        let Done { index, head, reply } = done;
+        let result = reply.map(|body| {
+            queue.payload(index)[..body.len()].copy_from_slice(&body);
+            body.len()
+        });
+        queue.commit(index, head.commit_id, encode::header(head.header.unique, result));
+    }
+}
+
+/// Answers a request on a thread that may wait.
+fn patiently<F: Filesystem + ?Sized>(
+    server: &Server<F>,
+    shard: usize,
+    head: &Head,
+    input: &[u8],
+    arrived: Instant,
+) -> Result<Vec<u8>, Errno> {
+    let shard = server.metrics.shard(shard);
+    let request =
+        decode(frame(head, input), server.dialect).map_err(|malformed| malformed.errno)?;
+    let room = match request.operation {
+        Operation::Read(args) => usize::try_from(args.size).unwrap_or(0),
+        _ => ASIDE,
+    };
+    let mut output = vec![0; room.max(FIXED_MAX)];
+    let mut reply = ReplyBuf::new(&mut output);
+    let outcome = server.answer(&request, &mut reply);
+    let parts = Parts::of(&reply);
+    let result = match outcome {
+        Ok(Outcome::NoReply) => Err(Errno::EIO),
+        Ok(Outcome::Buffered) => Ok(parts.assemble(&mut output)),
+        Ok(Outcome::FileRange { file, offset, len }) => {
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(room);
+            read_range(&file, offset, &mut output[..len]).map(|count| (count, count))
+        }
+        Err(errno) => Err(errno),
+    };
+    if let Ok((_, payload)) = result {
+        record_bytes(shard, &request.operation, payload);
+    }
+    record(shard, &head.header, arrived, result.map(drop));
+    result.map(|(body, _)| {
+        output.truncate(body);
+        output
+    })
+}
+
+/// The parts of a reply that was put together in an output buffer: its fixed part, and how much of
+/// the buffer is payload.
+struct Parts {
+    fixed: [u8; FIXED_MAX],
+    fixed_len: usize,
+    payload_len: usize,
+}
+
+impl Parts {
+    fn of(reply: &ReplyBuf<'_>) -> Self {
+        let (part, payload) = reply.parts();
+        let mut fixed = [0; FIXED_MAX];
+        fixed[..part.len()].copy_from_slice(part);
+        Parts { fixed, fixed_len: part.len(), payload_len: payload.len() }
+    }
+
+    /// Puts the fixed part in front of the payload; the lengths of both together, and of the
+    /// payload.
+    fn assemble(&self, output: &mut [u8]) -> (usize, usize) {
+        let Parts { fixed, fixed_len, payload_len } = self;
+        if *fixed_len > 0 {
+            output.copy_within(..*payload_len, *fixed_len);
+            output[..*fixed_len].copy_from_slice(&fixed[..*fixed_len]);
+        }
+        (fixed_len + payload_len, *payload_len)
+    }
+}
+
+/// The request of an entry as every request is read.
+fn frame<'a>(head: &'a Head, payload: &'a [u8]) -> Frame<'a> {
+    let header: &InHeader = &head.header;
+    let extensions = usize::from(header.total_extlen) * 8;
+    let (payload, extensions) = payload.split_at(payload.len().saturating_sub(extensions));
+    let setxattr = abi::Opcode::Setxattr as u32;
+    let size = match header.opcode == setxattr {
+        true => head.argument.len(),
+        false => argument_size(header.opcode),
+    };
+    Frame { header, argument: &head.argument[..size], payload, extensions }
+}
+
+/// Whether an operation is known to take long, or to wait for the disk.
+fn may_take_long(operation: &Operation<'_>) -> bool {
+    match operation {
+        Operation::Fsync(_)
+        | Operation::Fsyncdir(_)
+        | Operation::Syncfs
+        | Operation::Fallocate(_)
+        | Operation::CopyFileRange(_)
+        | Operation::CopyFileRange64(_) => true,
+        // truncate(2) waits for leases; ftruncate(2) on an open file does not.
+        Operation::Setattr(args) => {
+            let valid = SetattrValid::from_bits_retain(args.valid);
+            valid.contains(SetattrValid::SIZE) && !valid.contains(SetattrValid::FH)
+        }
+        _ => false,
+    }
+}
