@@ -92,7 +92,8 @@ impl MountOptions {
 /// How requests come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
-    /// io_uring where the kernel and this process allow it, else /dev/fuse.
+    /// io_uring where the kernel and this process allow it, else /dev/fuse; the latter also if workers
+    /// or pinning are asked for, which io_uring leaves no choice of.
     #[default]
     Auto,
     /// Reads and writes of /dev/fuse, one cloned channel per worker.

@@ -41,7 +41,7 @@ pub struct Options {
     pub mount: MountOptions,
     /// How requests come.
     pub transport: Transport,
-    /// Worker threads of /dev/fuse; `None` is one per CPU that this process may run on.
+    /// Worker threads; `None` is one per CPU that this process may run on. Only /dev/fuse has a choice: see [`Transport::Auto`].
     pub workers: Option<NonZeroUsize>,
     /// Bind worker N to the Nth of those CPUs.
     pub pin: bool,
@@ -150,6 +150,9 @@ impl Session {
         let no_rings = |reason| MountError::Transport { reason };
         let rings = match options.transport {
             Transport::Dev => None,
+            Transport::Auto if options.workers.is_some() || options.pin => {
+                Some(Err("--workers and --pin are for its workers".to_owned()))
+            }
             Transport::Auto | Transport::Uring => Some(rings_to_be_had()),
         };
         match (rings, options.transport) {

@@ -14,7 +14,7 @@ use tracing::Level;
 
 pub use options::OptionError;
 
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::study::DemoOptions;
 use crate::{doctor, stats_view, umount};
 
@@ -178,7 +178,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Sub {
-    Mount(MountArgs),
+    Mount(Box<MountArgs>),
     Umount(UmountArgs),
     Doctor(DoctorArgs),
     Stats(StatsArgs),
@@ -287,6 +287,14 @@ impl MountArgs {
         }
         // Without the kernel's checks one user's cached answers would serve another.
         mount.config.mount.default_permissions |= mount.config.mount.allow_other;
+        let Config { transport, workers, pin, .. } = &mount.config;
+        if *transport == Transport::Uring && (workers.is_some() || *pin) {
+            return Err(
+                "--workers and --pin are for --transport dev: io_uring has one queue per CPU, \
+                        served there"
+                    .to_owned(),
+            );
+        }
         Ok(mount)
     }
 }

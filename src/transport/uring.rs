@@ -30,6 +30,8 @@ use crate::abi::{self, InHeader, OutHeader, UringCmdReq, UringEntInOut};
 /// Bytes from one entry's header to the next: two per cache-line pair, eight per page.
 const HEADER_STRIDE: usize = 512;
 const PAGE: usize = 4096;
+/// Bytes of `fuse_out_header`.
+const OUT_HEADER: u32 = 16;
 const OP_AT: usize = abi::URING_IN_OUT_HEADER_SZ;
 const ENT_AT: usize = OP_AT + abi::URING_OP_IN_OUT_SZ;
 const HEADER_SIZE: usize = ENT_AT + size_of::<UringEntInOut>();
@@ -145,7 +147,7 @@ impl Queue {
         }
         self.ring.submit()?;
         // A refusal completes at once, and an accepted entry not before there is a request.
-        match self.next() {
+        match self.next_event() {
             Some(Event::Gone(_, errno)) => Err(errno.into()),
             None => Ok(()),
             Some(event) => Err(io::Error::other(format!("{event:?} before the ring was ready"))),
@@ -161,7 +163,7 @@ impl Queue {
     }
 
     /// The next completion that has come.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         let completion = self.ring.completion().next()?;
         let result = completion.result();
         let token = completion.user_data();
@@ -208,7 +210,7 @@ impl Queue {
     pub fn commit(&mut self, index: u16, commit_id: u64, reply: OutHeader) {
         let at = usize::from(index) * HEADER_STRIDE;
         let header = &mut self.arena[at..at + HEADER_SIZE];
-        let body = reply.len.saturating_sub(size_of::<OutHeader>() as u32);
+        let body = reply.len - OUT_HEADER;
         reply.write_to_prefix(header).expect("long enough");
         let entry = UringEntInOut { commit_id, payload_sz: body, ..UringEntInOut::default() };
         entry.write_to_prefix(&mut header[ENT_AT..]).expect("long enough");

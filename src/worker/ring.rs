@@ -79,7 +79,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         let mut left = usize::from(depth);
         while left > 0 {
             queue.wait()?;
-            while let Some(event) = queue.next() {
+            while let Some(event) = queue.next_event() {
                 match event {
                     Event::Request(index) => self.serve(&mut queue, index),
                     Event::WakeUp => {

@@ -146,7 +146,12 @@ pub(crate) fn terminated_while_held(ground: &Ground) -> Result<(), String> {
     }
     let after = held.directory.sync_all().map_err(|error| error.raw_os_error());
     match after {
-        Err(Some(errno)) if errno == Errno::ENOTCONN as i32 => Ok(()),
+        // The latter where the connection ended with rings on it.
+        Err(Some(errno))
+            if [Errno::ENOTCONN as i32, Errno::ECONNABORTED as i32].contains(&errno) =>
+        {
+            Ok(())
+        }
         other => Err(format!("a file of a daemon that has ended: {other:?}")),
     }
 }
