@@ -19,6 +19,8 @@ pub struct Config {
     pub data: DataMode,
     /// How requests come.
     pub transport: Transport,
+    /// How the threads of io_uring queues are scheduled.
+    pub sched: Sched,
     /// Worker threads of /dev/fuse; `None` is one per CPU that this process may run on.
     pub workers: Option<NonZeroUsize>,
     /// Bind worker N to CPU N.
@@ -42,6 +44,7 @@ impl Config {
             mount: MountOptions::default(),
             data: DataMode::Auto,
             transport: Transport::Auto,
+            sched: Sched::Auto,
             workers: None,
             pin: false,
             entry_timeout: Duration::from_secs(1),
@@ -100,6 +103,16 @@ pub enum Transport {
     Dev,
     /// One io_uring queue per CPU; fails to mount where it can not be had.
     Uring,
+}
+
+/// How the threads of io_uring queues are scheduled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Sched {
+    /// SCHED_IDLE, so that a client stays on its CPU, for as long as that starves nobody.
+    #[default]
+    Auto,
+    /// As every other thread.
+    Normal,
 }
 
 /// Who moves the bytes of files.

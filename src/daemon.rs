@@ -185,6 +185,7 @@ fn options(config: &Config) -> session::Options {
         fsname,
         mount: config.mount.clone(),
         transport: config.transport,
+        sched: config.sched,
         workers: config.workers,
         pin: config.pin,
     }

@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 use tracing::warn;
 
-/// How often the workers are looked at, and how long all of them may be busy with one request each.
+use crate::discipline::Discipline;
+
+/// How often the workers are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long all of them may be busy with one request each.
 const STUCK_AFTER: Duration = Duration::from_millis(50);
 /// How often the file system is told the time.
 const TICK: Duration = Duration::from_secs(1);
@@ -108,6 +112,8 @@ pub struct Duties<R, T> {
     pub relieve: R,
     /// Tells the file system the time; true if it wants to be told again.
     pub tick: T,
+    /// Who looks after the scheduling of queues.
+    pub discipline: Discipline,
 }
 
 /// Starts the keeper. It ends after [`Watch::stop`].
@@ -117,10 +123,10 @@ where
     T: Fn() -> bool + Send + 'static,
 {
     let watch = watch.clone();
-    thread::Builder::new().name("keeper".to_owned()).spawn(move || keep(&watch, &duties))
+    thread::Builder::new().name("keeper".to_owned()).spawn(move || keep(&watch, duties))
 }
 
-fn keep<R, T>(watch: &Watch, duties: &Duties<R, T>)
+fn keep<R, T>(watch: &Watch, mut duties: Duties<R, T>)
 where
     R: Fn() -> std::io::Result<()>,
     T: Fn() -> bool,
@@ -130,6 +136,7 @@ where
     let mut wanted = true;
     while !watch.stopped.load(Relaxed) {
         if !wanted && watch.is_idle() {
+            duties.discipline.rest();
             watch.asleep.store(true, Relaxed);
             thread::park_timeout(LONGEST_SLEEP);
             watch.asleep.store(false, Relaxed);
@@ -137,7 +144,8 @@ where
             (wanted, ticked) = (true, Instant::now());
             continue;
         }
-        thread::park_timeout(STUCK_AFTER);
+        thread::park_timeout(LOOK);
+        duties.discipline.look();
         if watch.is_stuck() && watch.relief.load(Relaxed) < RELIEF_MAX {
             watch.relief.fetch_add(1, Relaxed);
             if let Err(error) = (duties.relieve)() {
@@ -160,7 +168,9 @@ mod tests {
     fn keeper(watch: &Arc<Watch>) -> (mpsc::Receiver<()>, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel();
         let relieve = move || sender.send(()).map_err(std::io::Error::other);
-        let keeper = start(watch, Duties { relieve, tick: || false }).expect("start a thread");
+        let keeper =
+            start(watch, Duties { relieve, tick: || false, discipline: Discipline::new(&[]) })
+                .expect("start a thread");
         (receiver, keeper)
     }
 

@@ -23,7 +23,7 @@
 //! | [`dispatch`] | one match from a request to the file system |
 //! | [`fs`] | the trait that a file system implements |
 //! | [`passthrough`] | the local file system |
-//! | [`transport`], [`worker`], [`keeper`], [`session`] | channels, threads, the life of a mount |
+//! | [`transport`], [`worker`], [`keeper`], [`offload`], [`discipline`], [`session`] | channels, threads, the life of a mount |
 //! | [`sys`] | system calls that need `unsafe` |
 //! | [`metrics`], [`control`], [`stats_view`] | what is counted, how it is asked for and shown |
 //! | [`study`], [`report`] | measuring, and telling what was measured |
@@ -42,6 +42,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod discipline;
 pub mod dispatch;
 pub mod doctor;
 pub mod fs;

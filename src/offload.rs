@@ -9,9 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use tracing::{error, warn};
 
 use crate::sys::caller;
+use crate::sys::sched::{Policy, set_policy};
 
 /// Operations at a time; more wait for one of them.
 const THREADS_MAX: usize = 128;
@@ -31,6 +34,8 @@ struct Inner {
     /// Threads that wait for work. Sequentially consistent along with the channel, see `run`.
     idle: AtomicUsize,
     threads: AtomicUsize,
+    /// Where they may run: everywhere, unlike the queue's thread that starts them.
+    cpus: Option<CpuSet>,
 }
 
 impl fmt::Debug for Pool {
@@ -42,7 +47,8 @@ impl fmt::Debug for Pool {
 impl Default for Pool {
     fn default() -> Self {
         let (idle, threads) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Pool { inner: Arc::new(Inner { jobs: unbounded(), idle, threads }) }
+        let cpus = sched_getaffinity(Pid::from_raw(0)).ok();
+        Pool { inner: Arc::new(Inner { jobs: unbounded(), idle, threads, cpus }) }
     }
 }
 
@@ -68,6 +74,11 @@ impl Pool {
         let inner = self.inner.clone();
         inner.threads.fetch_add(1, SeqCst);
         let work = move || {
+            let this = Pid::from_raw(0);
+            let spread = inner.cpus.map_or(Ok(()), |cpus| sched_setaffinity(this, &cpus));
+            if let Err(errno) = spread.and_then(|()| set_policy(this, Policy::Normal)) {
+                warn!(%errno, "an offload thread runs where and how its queue does");
+            }
             if let Err(error) = caller::enter_worker() {
                 error!(%error, "an offload thread could not be prepared");
             }

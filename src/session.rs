@@ -14,7 +14,7 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use crate::abi::{self, InitFlags};
-use crate::config::{MountOptions, Transport};
+use crate::config::{MountOptions, Sched, Transport};
 use crate::fs::Filesystem;
 use crate::metrics::Metrics;
 use crate::metrics::snapshot;
@@ -43,6 +43,8 @@ pub struct Options {
     pub transport: Transport,
     /// Worker threads; `None` is one per CPU that this process may run on. Only /dev/fuse has a choice: see [`Transport::Auto`].
     pub workers: Option<NonZeroUsize>,
+    /// How the threads of io_uring queues are scheduled.
+    pub sched: Sched,
     /// Bind worker N to the Nth of those CPUs.
     pub pin: bool,
 }
@@ -56,6 +58,7 @@ impl Options {
             mount: MountOptions::default(),
             transport: Transport::Auto,
             workers: None,
+            sched: Sched::Auto,
             pin: false,
         }
     }
@@ -197,7 +200,7 @@ impl Session {
         let launch = Launch { device, fs, dialect: Dialect { setxattr_ext }, negotiated };
         let launched = match plan {
             Plan::Dev { reason } => launch.workers(options, reason),
-            Plan::Rings => launch.rings(),
+            Plan::Rings => launch.rings(options),
         };
         let Launched { threads, metrics, transport } = launched?;
         let device = mount.device;

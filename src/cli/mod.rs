@@ -219,6 +219,11 @@ struct MountArgs {
     /// Worker threads of /dev/fuse [default: one per CPU that this process may run on]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
+    /// How the threads of io_uring queues are scheduled: behind everybody else as long as that
+    /// starves nobody, which keeps clients on their CPU (auto), or as everybody else (normal)
+    /// [default: auto]
+    #[arg(long, value_name = "POLICY", value_parser = ["auto", "normal"])]
+    sched: Option<String>,
     /// Bind each worker to one CPU
     #[arg(long)]
     pin: bool,
@@ -255,6 +260,7 @@ impl MountArgs {
             ("log_file", &self.log_file),
             ("data", &self.data),
             ("transport", &self.transport),
+            ("sched", &self.sched),
             ("workers", &self.workers),
             ("entry_timeout", &self.entry_timeout),
             ("attr_timeout", &self.attr_timeout),

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use super::Mount;
-use crate::config::{DataMode, Transport};
+use crate::config::{DataMode, Sched, Transport};
 
 /// A `-o` argument that can not be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -105,6 +105,16 @@ const TABLE: &[(&str, Takes)] = &[
             accepts: "auto, uring or dev",
             set: |mount, value| {
                 mount.config.transport = Transport::from_str(value, false).ok()?;
+                Some(())
+            },
+        },
+    ),
+    (
+        "sched",
+        Value {
+            accepts: "auto or normal",
+            set: |mount, value| {
+                mount.config.sched = Sched::from_str(value, false).ok()?;
                 Some(())
             },
         },

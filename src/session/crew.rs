@@ -95,8 +95,9 @@ pub(super) fn start_ring<F: Filesystem + ?Sized>(
     let qid = u16::try_from(worker.index).map_err(io::Error::other)?;
     let begin = move || {
         pin(worker.index);
-        let mut queue = Queue::new(device, qid, shape, worker.event.clone())?;
+        let mut queue = Queue::new(device, qid, shape, worker.pulse.event.clone())?;
         queue.register()?;
+        worker.pulse.begin();
         Ok((worker, queue))
     };
     start(format!("queue-{qid}"), begin, move |(worker, queue)| worker.run(queue, shape.depth))

@@ -10,6 +10,8 @@ use tracing::warn;
 
 use super::crew::{Threads, allowed_cpus, possible_cpus, relieve, start_dev, start_ring};
 use super::{MountError, Options, system};
+use crate::config::Sched;
+use crate::discipline::{Discipline, Pulse};
 use crate::fs::Filesystem;
 use crate::keeper::{self, Duties, Watch};
 use crate::metrics::{Metrics, snapshot};
@@ -84,13 +86,13 @@ impl<F: Filesystem + ?Sized> Launch<F> {
             let worker = dev_worker::Worker { index, channel, buffers, server, watch: None };
             relieve(worker, ended.clone())
         };
-        let threads = self.keep(workers, watch, relief)?;
+        let threads = self.keep(workers, watch, relief, Discipline::new(&[]))?;
         Ok(Launched { threads, metrics, transport })
     }
 
     /// One queue per CPU, and one worker on /dev/fuse for what never comes through a ring: FORGET
     /// and INTERRUPT.
-    pub(super) fn rings(self) -> Result<Launched, MountError> {
+    pub(super) fn rings(self, options: &Options) -> Result<Launched, MountError> {
         let refused = |reason: String| MountError::Transport { reason };
         let queues = possible_cpus().map_err(system("count the CPUs"))?;
         let server = self.server(queues + 1);
@@ -98,6 +100,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         let pool = Pool::default();
         let shape = Shape { depth: RING_DEPTH, payload: self.payload() };
         let mut workers = Vec::with_capacity(queues + 1);
+        let mut pulses = Vec::with_capacity(queues);
         for index in 0..queues {
             let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
                 .map_err(|errno| system("make an event descriptor")(errno.into()))?;
@@ -106,10 +109,11 @@ impl<F: Filesystem + ?Sized> Launch<F> {
                 server: server.clone(),
                 watch: watch.clone(),
                 pool: pool.clone(),
-                event: Arc::new(event),
+                pulse: Arc::new(Pulse::new(Arc::new(event))),
                 done: unbounded(),
                 aside: ring::Worker::<F>::aside(),
             };
+            pulses.push(worker.pulse.clone());
             let started = start_ring(worker, self.device.clone(), shape);
             let thread = started
                 .map_err(|error| refused(format!("register the queue of CPU {index}: {error}")))?;
@@ -132,7 +136,11 @@ impl<F: Filesystem + ?Sized> Launch<F> {
             ended.relief_ended();
             Ok(())
         };
-        let threads = self.keep(workers, watch, relief)?;
+        let discipline = match options.sched {
+            Sched::Auto => Discipline::new(&pulses),
+            Sched::Normal => Discipline::new(&[]),
+        };
+        let threads = self.keep(workers, watch, relief, discipline)?;
         Ok(Launched { threads, metrics, transport })
     }
 
@@ -163,9 +171,10 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         workers: Vec<std::thread::JoinHandle<Option<crate::worker::End>>>,
         watch: Arc<Watch>,
         relieve: impl Fn() -> std::io::Result<()> + Send + 'static,
+        discipline: Discipline,
     ) -> Result<Threads, MountError> {
         let fs = self.fs.clone();
-        let duties = Duties { relieve, tick: move || fs.tick() };
+        let duties = Duties { relieve, tick: move || fs.tick(), discipline };
         let keeper = keeper::start(&watch, duties).map_err(system("start the keeper"))?;
         Ok(Threads { workers, keeper: Some(keeper), watch })
     }

@@ -10,3 +10,4 @@ pub mod mount;
 pub(crate) mod objfd;
 pub mod probe;
 pub mod process;
+pub mod sched;

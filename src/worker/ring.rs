@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use nix::errno::Errno;
-use nix::sys::eventfd::EventFd;
 use tracing::debug;
 use zerocopy::IntoBytes;
 
 use super::{End, Server, record, record_bytes, refuse};
 use crate::abi::{self, InHeader, SetattrValid};
+use crate::discipline::Pulse;
 use crate::dispatch::Outcome;
 use crate::fs::Filesystem;
 use crate::keeper::Watch;
@@ -41,8 +41,8 @@ pub struct Worker<F: ?Sized> {
     pub watch: Arc<Watch>,
     /// Who does what may take long.
     pub pool: Pool,
-    /// Wakes the queue when such an operation is done.
-    pub event: Arc<EventFd>,
+    /// Wakes the queue when such an operation is done, or to see whether it lives.
+    pub pulse: Arc<Pulse>,
     /// The results of such operations.
     pub done: (Sender<Done>, Receiver<Done>),
     /// Memory for what is copied aside, [`ASIDE`] bytes.
@@ -83,6 +83,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
                 match event {
                     Event::Request(index) => self.serve(&mut queue, index),
                     Event::WakeUp => {
+                        self.pulse.answer();
                         queue.listen();
                         while let Ok(done) = self.done.1.try_recv() {
                             self.finish(&mut queue, done);
@@ -182,7 +183,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
     /// Hands a request to the pool.
     fn offload(&self, index: u16, head: &Head, input: &[u8], arrived: Instant) {
         let (server, shard) = (self.server.clone(), self.index);
-        let (event, done) = (self.event.clone(), self.done.0.clone());
+        let (pulse, done) = (self.pulse.clone(), self.done.0.clone());
         let head = *head;
         // Words, so that structures in it are aligned.
         let mut words = vec![0_u64; input.len().div_ceil(8)];
@@ -192,7 +193,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
             let reply = patiently(&server, shard, &head, input, arrived);
             // The queue may have ended, and nobody waits any more.
             if done.send(Done { index, head, reply }).is_ok() {
-                let _ = event.write(1);
+                let _ = pulse.event.write(1);
             }
         });
     }
