@@ -43,10 +43,11 @@ pub(crate) struct Behaviour {
     pub(crate) body: fn(&mut Trace),
 }
 
-/// Who moves the bytes, and who may enter.
+/// How requests come, who moves the bytes, and who may enter.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
+    pub(crate) transport: &'static str,
     pub(crate) data: &'static str,
     pub(crate) options: &'static str,
 }
@@ -77,11 +78,13 @@ impl World {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn mount(&self, disk: &Disk, data: &str, options: &str) -> Result<Arc<Daemon>, String> {
+    fn mount(&self, disk: &Disk, setting: Setting, options: &str) -> Result<Arc<Daemon>, String> {
+        let transport = format!("transport={}", setting.transport);
+        let options = [options, &transport].join(if options.is_empty() { "" } else { "," });
         let number = self.number();
         let source = disk.directory(&format!("source-{number}"));
         let mountpoint = self.disk.mountpoint(&format!("mount-{number}"));
-        Daemon::start(&source, &mountpoint, data, options).map(Arc::new)
+        Daemon::start(&source, &mountpoint, setting.data, &options).map(Arc::new)
     }
 
     /// The mount of this setting that behaviours share; a new one if the last was given up.
@@ -92,7 +95,7 @@ impl World {
         {
             return Ok(Arc::clone(daemon));
         }
-        let daemon = self.mount(&self.disk, setting.data, setting.options)?;
+        let daemon = self.mount(&self.disk, setting, setting.options)?;
         shared.insert(setting, Arc::clone(&daemon));
         Ok(daemon)
     }
@@ -152,8 +155,8 @@ impl World {
     fn play_mounted(&self, setting: Setting, behaviour: Behaviour) -> Result<Played, String> {
         let small = small_disk(behaviour.needs)?;
         let daemon = match (&small, behaviour.needs) {
-            (Some(disk), _) => self.mount(disk, setting.data, setting.options)?,
-            (None, Needs::Options(options)) => self.mount(&self.disk, setting.data, options)?,
+            (Some(disk), _) => self.mount(disk, setting, setting.options)?,
+            (None, Needs::Options(options)) => self.mount(&self.disk, setting, options)?,
             _ => self.shared_mount(setting)?,
         };
         let name = format!("{}-{}", self.number(), behaviour.name);

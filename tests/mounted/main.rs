@@ -1,9 +1,9 @@
 //! Behaviours of the file system, each played on a plain directory and on mounts of every kind: the
 //! plain directory is the oracle.
 //!
-//! `cargo test --test mounted -- copy::rename` plays one family in one data mode; `copy_shared` and
-//! `passthrough_shared` are the same with `allow_other`. It needs root and /dev/fuse and fails
-//! without them.
+//! `cargo test --test mounted -- dev_copy::rename` plays one family on one transport and data mode;
+//! `dev_copy_shared` and so on are the same with `allow_other`. It needs root and /dev/fuse and
+//! fails without them; FUSE over io_uring is switched on meanwhile.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -68,12 +68,26 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
     ("workload", workload::ALL),
 ];
 
-const SETTINGS: [Setting; 4] = [
-    Setting { name: "passthrough", data: "passthrough", options: "" },
-    Setting { name: "copy", data: "copy", options: "" },
-    Setting { name: "passthrough_shared", data: "passthrough", options: "allow_other" },
-    Setting { name: "copy_shared", data: "copy", options: "allow_other" },
+/// Each transport with each data mode, for its owner and for everybody.
+const SETTINGS: [Setting; 8] = [
+    setting("uring", "passthrough", "uring_passthrough", ""),
+    setting("uring", "copy", "uring_copy", ""),
+    setting("uring", "passthrough", "uring_passthrough_shared", "allow_other"),
+    setting("uring", "copy", "uring_copy_shared", "allow_other"),
+    setting("dev", "passthrough", "dev_passthrough", ""),
+    setting("dev", "copy", "dev_copy", ""),
+    setting("dev", "passthrough", "dev_passthrough_shared", "allow_other"),
+    setting("dev", "copy", "dev_copy_shared", "allow_other"),
 ];
+
+const fn setting(
+    transport: &'static str,
+    data: &'static str,
+    name: &'static str,
+    options: &'static str,
+) -> Setting {
+    Setting { name, transport, data, options }
+}
 
 fn main() -> ExitCode {
     common::actor::serve_if_asked();
@@ -90,9 +104,38 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let rings = match Rings::switch_on() {
+        Ok(rings) => rings,
+        Err(reason) => {
+            eprintln!("the mounted tests cannot run: switch FUSE over io_uring on: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
     let conclusion = libtest_mimic::run(&args, trials(Some(&world)));
     world.close();
+    drop(rings);
     conclusion.exit_code()
+}
+
+/// FUSE over io_uring, switched on while this lives.
+struct Rings {
+    before: String,
+}
+
+impl Rings {
+    const PARAMETER: &str = "/sys/module/fuse/parameters/enable_uring";
+
+    fn switch_on() -> std::io::Result<Self> {
+        let before = std::fs::read_to_string(Self::PARAMETER)?;
+        std::fs::write(Self::PARAMETER, "Y")?;
+        Ok(Rings { before })
+    }
+}
+
+impl Drop for Rings {
+    fn drop(&mut self) {
+        let _ = std::fs::write(Self::PARAMETER, self.before.trim());
+    }
 }
 
 fn prepare() -> Result<World, String> {
