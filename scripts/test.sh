@@ -134,4 +134,11 @@ if [[ ${#as_root[@]} -gt 0 ]]; then
     # Built as this user, run as root.
     runner=(--config "target.'cfg(unix)'.runner=['sudo','--preserve-env=TMPDIR,PATH']")
 fi
+if [[ $# -eq 0 && -e /sys/module/fuse/parameters/enable_uring ]]; then
+    # The tests that leave the transport to fusewire once through io_uring, then with all others as
+    # the machine has it.
+    echo Y | "${as_root[@]}" tee /sys/module/fuse/parameters/enable_uring >/dev/null
+    cargo "${runner[@]}" test --locked --test lifecycle --test workloads
+    echo N | "${as_root[@]}" tee /sys/module/fuse/parameters/enable_uring >/dev/null
+fi
 cargo "${runner[@]}" test --locked "$@"

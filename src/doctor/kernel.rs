@@ -143,7 +143,7 @@ impl Facts {
     fn io_uring(&self) -> Check {
         let ask = ASK.ask(
             "io_uring",
-            "requests without read and write calls; this version of fusewire uses /dev/fuse only",
+            "a round trip that stays on the caller's CPU, in one system call",
         );
         match (self.enable_uring, self.io_uring) {
             (None, _) => ask.absent("not in this kernel (Linux 6.14 or newer has it)"),
