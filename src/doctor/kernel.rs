@@ -141,10 +141,8 @@ impl Facts {
     }
 
     fn io_uring(&self) -> Check {
-        let ask = ASK.ask(
-            "io_uring",
-            "a round trip that stays on the caller's CPU, in one system call",
-        );
+        let ask =
+            ASK.ask("io_uring", "a round trip that stays on the caller's CPU, in one system call");
         match (self.enable_uring, self.io_uring) {
             (None, _) => ask.absent("not in this kernel (Linux 6.14 or newer has it)"),
             (Some(false), _) => ask.missing(

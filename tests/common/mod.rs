@@ -5,5 +5,6 @@ pub(crate) mod actor;
 pub(crate) mod daemon;
 pub(crate) mod disk;
 pub(crate) mod raw;
+pub(crate) mod rings;
 pub(crate) mod shell;
 pub(crate) mod tree;

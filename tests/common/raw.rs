@@ -281,3 +281,16 @@ pub(crate) fn copy_file_range(
         )
     })
 }
+
+/// Takes or gives back a lease on the open file `fd`: F_RDLCK, F_UNLCK.
+pub(crate) fn set_lease(fd: impl AsFd, kind: i32) -> Result<(), Errno> {
+    // SAFETY: F_SETLEASE takes one integer and touches no memory.
+    let result = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETLEASE, kind) };
+    Errno::result(result).map(drop)
+}
+
+/// Leaves a signal without effect.
+pub(crate) fn ignore_signal(signal: i32) {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}

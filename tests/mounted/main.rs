@@ -104,7 +104,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let rings = match Rings::switch_on() {
+    let rings = match common::rings::Rings::switch("Y") {
         Ok(rings) => rings,
         Err(reason) => {
             eprintln!("the mounted tests cannot run: switch FUSE over io_uring on: {reason}");
@@ -115,27 +115,6 @@ fn main() -> ExitCode {
     world.close();
     drop(rings);
     conclusion.exit_code()
-}
-
-/// FUSE over io_uring, switched on while this lives.
-struct Rings {
-    before: String,
-}
-
-impl Rings {
-    const PARAMETER: &str = "/sys/module/fuse/parameters/enable_uring";
-
-    fn switch_on() -> std::io::Result<Self> {
-        let before = std::fs::read_to_string(Self::PARAMETER)?;
-        std::fs::write(Self::PARAMETER, "Y")?;
-        Ok(Rings { before })
-    }
-}
-
-impl Drop for Rings {
-    fn drop(&mut self) {
-        let _ = std::fs::write(Self::PARAMETER, self.before.trim());
-    }
 }
 
 fn prepare() -> Result<World, String> {

@@ -1,0 +1,171 @@
+//! What a transport owes its clients: none waits for another's slow operation, and what can not be
+//! had is said and done without.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use common::daemon::Daemon;
+use common::disk::Disk;
+use common::raw;
+use common::rings::Rings;
+
+/// The switch for io_uring is the machine's: one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn on_cpu_0() {
+    let mut set = CpuSet::new();
+    set.set(0).expect("there is a CPU 0");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("it may be used");
+}
+
+fn with_mount(switch: &str, options: &str, body: impl FnOnce(&Path, &Path, &Daemon)) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _rings =
+        Rings::switch(switch).expect("switch FUSE over io_uring; needs root and Linux 6.14");
+    let disk = Disk::new(256 << 20).expect("make a disk");
+    let (source, mountpoint) = (disk.directory("source"), disk.mountpoint("mount"));
+    fs::write(source.join("file"), "hello").expect("write");
+    let daemon = Daemon::start(&source, &mountpoint, "auto", options).expect("mount");
+    body(&source, &mountpoint, &daemon);
+}
+
+/// Has somebody hold a lease on a file while it is opened for writing through the mount, and the
+/// longest that anybody else's stat on the same CPU takes meanwhile.
+fn longest_stat_beside_a_blocked_open(source: &Path, mountpoint: &Path) -> Duration {
+    // The kernel tells the holder of a lease by SIGIO, which would end the test.
+    raw::ignore_signal(libc::SIGIO);
+    let leased = File::open(source.join("file")).expect("open the source's file");
+    raw::set_lease(&leased, libc::F_RDLCK).expect("take a lease");
+    let opened = Arc::new(AtomicBool::new(false));
+    let opener = {
+        let (opened, path) = (opened.clone(), mountpoint.join("file"));
+        thread::spawn(move || {
+            on_cpu_0();
+            let result = File::options().write(true).open(path);
+            opened.store(true, Relaxed);
+            result.map(drop)
+        })
+    };
+    on_cpu_0();
+    thread::sleep(Duration::from_millis(200));
+    let mut longest = Duration::ZERO;
+    for round in 0..100 {
+        let start = Instant::now();
+        // A name that is not cached: the daemon has to answer.
+        let missing = fs::metadata(mountpoint.join(format!("missing-{round}")));
+        missing.expect_err("there is no such file");
+        longest = longest.max(start.elapsed());
+    }
+    assert!(!opened.load(Relaxed), "the lease did not hold the open up: nothing was shown");
+    raw::set_lease(&leased, libc::F_UNLCK).expect("give the lease back");
+    opener.join().expect("no panic").expect("the open goes on once the lease is given back");
+    longest
+}
+
+#[test]
+fn an_open_that_waits_for_a_lease_delays_nobody_on_a_ring() {
+    with_mount("Y", "transport=uring", |source, mountpoint, _| {
+        let longest = longest_stat_beside_a_blocked_open(source, mountpoint);
+        assert!(longest < Duration::from_millis(100), "{longest:?}");
+    });
+}
+
+#[test]
+fn an_open_that_waits_for_a_lease_does_not_stop_the_only_worker_of_dev() {
+    with_mount("N", "transport=dev,workers=1", |source, mountpoint, _| {
+        let longest = longest_stat_beside_a_blocked_open(source, mountpoint);
+        assert!(longest < Duration::from_secs(2), "{longest:?}");
+    });
+}
+
+#[test]
+fn a_hundred_fsyncs_delay_nobody_on_a_ring() {
+    with_mount("Y", "transport=uring", |_, mountpoint, daemon| {
+        let (stop, synced) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let syncers: Vec<_> = (0..100)
+            .map(|n| {
+                let (stop, synced) = (stop.clone(), synced.clone());
+                let file = File::create(mountpoint.join(format!("sync-{n}"))).expect("create");
+                thread::spawn(move || {
+                    on_cpu_0();
+                    while !stop.load(Relaxed) {
+                        std::io::Write::write_all(&mut &file, b"x").expect("write");
+                        file.sync_all().expect("fsync");
+                        synced.fetch_add(1, Relaxed);
+                    }
+                })
+            })
+            .collect();
+        on_cpu_0();
+        thread::sleep(Duration::from_millis(200));
+        let mut times: Vec<Duration> = (0..200)
+            .map(|round| {
+                let start = Instant::now();
+                fs::metadata(mountpoint.join(format!("none-{round}"))).expect_err("no such file");
+                start.elapsed()
+            })
+            .collect();
+        stop.store(true, Relaxed);
+        for syncer in syncers {
+            syncer.join().expect("every fsync succeeds");
+        }
+        times.sort_unstable();
+        let fsync = &daemon.stats().expect("stats").requests["FSYNC"];
+        assert!(synced.load(Relaxed) >= 100 && fsync.count >= 100, "{fsync:?}");
+        // An fsync of this disk takes milliseconds, and a hundred of them were waiting.
+        let median = times[times.len() / 2];
+        let fsync_median = Duration::from_nanos(fsync.latency_ns.p50);
+        assert!(median < fsync_median / 4, "stat {median:?}, fsync {fsync_median:?}");
+    });
+}
+
+#[test]
+fn everything_comes_through_the_rings_but_forgetting() {
+    with_mount("Y", "transport=uring", |source, mountpoint, daemon| {
+        let stats = daemon.stats().expect("stats");
+        assert_eq!((stats.transport.name.as_str(), stats.transport.reason), ("uring", None));
+        assert!(stats.negotiated.flags.iter().any(|flag| flag == "OVER_IO_URING"));
+        let long = "y".repeat(64 << 10);
+        fs::write(mountpoint.join("long"), &long).expect("write");
+        assert_eq!(fs::read_to_string(source.join("long")).expect("read"), long);
+        fs::remove_file(mountpoint.join("long")).expect("remove");
+        assert_eq!(
+            fs::metadata(mountpoint).expect("stat").ino(),
+            source.metadata().expect("stat").ino()
+        );
+    });
+}
+
+#[test]
+fn auto_says_why_it_does_without_rings() {
+    with_mount("N", "", |_, mountpoint, daemon| {
+        assert_eq!(fs::read_to_string(mountpoint.join("file")).expect("read"), "hello");
+        let transport = daemon.stats().expect("stats").transport;
+        assert_eq!(transport.name, "dev");
+        let reason = transport.reason.expect("a reason");
+        assert!(reason.contains("echo Y > /sys/module/fuse/parameters/enable_uring"), "{reason}");
+    });
+}
+
+#[test]
+fn asking_for_rings_that_are_off_fails_and_says_how_to_turn_them_on() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _rings = Rings::switch("N").expect("switch");
+    let folder = tempfile::tempdir().expect("make a folder");
+    let error = Daemon::start(folder.path(), folder.path(), "auto", "transport=uring")
+        .err()
+        .expect("it can not be had");
+    assert!(error.contains("--transport uring can not be had"), "{error}");
+    assert!(error.contains("enable_uring"), "{error}");
+}
