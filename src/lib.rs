@@ -22,7 +22,7 @@
 //! | [`protocol`] | bytes to requests, replies to bytes, INIT |
 //! | [`dispatch`] | one match from a request to the file system |
 //! | [`fs`] | the trait that a file system implements |
-//! | [`passthrough`] | the local file system |
+//! | [`passthrough`], [`null`] | the local file system, and one without storage |
 //! | [`transport`], [`worker`], [`keeper`], [`session`] | channels, threads, the life of a mount |
 //! | [`sys`] | system calls that need `unsafe` |
 //! | [`metrics`], [`control`], [`stats_view`] | what is counted, how it is asked for and shown |
@@ -48,6 +48,7 @@ pub mod fs;
 pub mod keeper;
 pub mod metrics;
 pub mod mountinfo;
+pub mod null;
 pub mod passthrough;
 pub mod protocol;
 pub mod report;

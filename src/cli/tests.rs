@@ -208,3 +208,45 @@ fn help_and_version_are_no_errors() {
     }
     assert_eq!(parse_line("fusewire").expect_err("help").exit_code(), 2);
 }
+
+fn null(line: &str) -> Null {
+    match parse_line(line) {
+        Ok(Command::Null(null)) => *null,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn null_takes_its_own_options_and_those_of_a_mount_without_a_source() {
+    let plain = Null { mount: Mount::new("null", "/mnt"), fs: crate::null::Null::default() };
+    assert_eq!(null("fusewire null /mnt"), plain);
+    let got = null(
+        "fusewire null /mnt -f --delay-us 20 --file-size 4096 --workers 3 -o workers=2,ro,pin \
+         --log-file /log",
+    );
+    let mut want = plain;
+    want.fs = crate::null::Null { file_size: 4096, delay: Duration::from_micros(20) };
+    want.mount.foreground = true;
+    want.mount.log_file = Some("/log".into());
+    want.mount.config.workers = NonZeroUsize::new(2);
+    want.mount.config.pin = true;
+    want.mount.config.mount.ro = true;
+    assert_eq!(got, want);
+}
+
+#[test]
+fn null_refuses_what_needs_a_source() {
+    for (line, want) in [
+        ("-o data=copy", "'data' is not supported: there is no source"),
+        ("-o ro,attr-timeout=1", "'attr_timeout' is not supported: there is no source"),
+        ("-o zzz", "unknown mount option 'zzz'"),
+        ("--data copy", "unexpected argument '--data'"),
+        ("--delay-us -1", "unexpected argument '-1'"),
+        ("--delay-us x", "invalid value 'x' for '--delay-us <N>'"),
+        ("--file-size 9223372036854775808", "9223372036854775808 is not in"),
+    ] {
+        let error = usage_error(&format!("fusewire null /mnt {line}"));
+        assert!(error.contains(want), "{line}: {error}");
+    }
+    assert!(usage_error("fusewire null").contains("<MOUNTPOINT>"));
+}
