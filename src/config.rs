@@ -17,6 +17,8 @@ pub struct Config {
     pub mount: MountOptions,
     /// Who moves the bytes of files.
     pub data: DataMode,
+    /// How requests arrive.
+    pub transport: Transport,
     /// Worker threads; `None` is one per CPU that this process may run on.
     pub workers: Option<NonZeroUsize>,
     /// Bind worker N to CPU N.
@@ -39,6 +41,7 @@ impl Config {
             mountpoint: mountpoint.into(),
             mount: MountOptions::default(),
             data: DataMode::Auto,
+            transport: Transport::Dev,
             workers: None,
             pin: false,
             entry_timeout: Duration::from_secs(1),
@@ -96,4 +99,14 @@ pub enum DataMode {
     Passthrough,
     /// The daemon reads and writes through pooled buffers.
     Copy,
+}
+
+/// How requests arrive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// read(2) and writev(2) on /dev/fuse.
+    #[default]
+    Dev,
+    /// The session loop of the crate fuser: a baseline to compare with, which copies all data.
+    Fuser,
 }

@@ -5,6 +5,7 @@
 //! signals, the control socket, the log.
 
 mod log;
+mod served;
 mod shown;
 mod signals;
 
@@ -15,14 +16,15 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::cli;
-use crate::config::Config;
+use crate::config::{Config, DataMode, Transport};
 use crate::control::{client, server};
 use crate::metrics::process;
 use crate::metrics::snapshot::Snapshot;
 use crate::mountinfo::{self, Mount, MountTable};
 use crate::passthrough::{Local, SourceError};
-use crate::session::{self, Info, MountError, Session};
+use crate::session::{self, Info, MountError};
 use crate::sys::process::{Readiness, Side, background, lift_file_size_limit, raise_nofile};
+use served::Served;
 use shown::Shown;
 
 /// Why there is no mount.
@@ -85,8 +87,16 @@ pub fn run(mut request: cli::Mount) -> Result<(), DaemonError> {
     check_mountpoint(&mut request.config)?;
     around(&request, |config| {
         warn_of_submounts(config);
-        Ok(Local::new(config, raise_nofile())?)
+        Ok(Local::new(&feasible(config), raise_nofile())?)
     })
+}
+
+/// `config` as its transport can have it.
+fn feasible(config: &Config) -> Config {
+    match config.transport {
+        Transport::Fuser => Config { data: DataMode::Copy, ..config.clone() },
+        Transport::Dev => config.clone(),
+    }
 }
 
 /// The same with the file system that has no storage.
@@ -180,14 +190,14 @@ fn serve<F: Shown>(
 fn mount<F: Shown>(
     request: &cli::Mount,
     open: impl FnOnce(&Config) -> Result<F, DaemonError>,
-) -> Result<(Arc<F>, Session), DaemonError> {
+) -> Result<(Arc<F>, Served), DaemonError> {
     let log = start_log(request)?;
     // Before the mount shows: a signal from now on is answered by an unmount.
     let signals = signals::Pending::new().map_err(system("register for signals"))?;
     lift_file_size_limit();
     let fs = Arc::new(open(&request.config)?);
     let options = options(&request.config, &*fs);
-    let session = Session::mount(fs.clone(), &options)?;
+    let session = Served::mount(fs.clone(), request.config.transport, &options)?;
     signals.listen(session.unmounter(), log).map_err(system("listen for signals"))?;
     Ok((fs, session))
 }
@@ -235,6 +245,13 @@ fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
     live.fds = process::open_descriptors();
     live.rss_bytes = process::resident_bytes();
     let path = |path: &Path| path.to_string_lossy().into_owned();
+    let mut data = fs.data();
+    // What `feasible` has changed.
+    if config.transport == Transport::Fuser && config.data != DataMode::Copy && data.mode == "copy"
+    {
+        data.requested = "auto".to_owned();
+        data.reason = Some("the transport fuser copies all data".to_owned());
+    }
     Snapshot {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -243,7 +260,7 @@ fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
         mountpoint: path(&config.mountpoint),
         profile: if config.mount.allow_other { "shared" } else { "owner" }.to_owned(),
         transport: info.transport.clone(),
-        data: fs.data(),
+        data,
         negotiated: session::describe(&info.negotiated),
         requests,
         totals,

@@ -24,6 +24,7 @@
 //! | [`fs`] | the trait that a file system implements |
 //! | [`passthrough`], [`null`] | the local file system, and one without storage |
 //! | [`transport`], [`worker`], [`keeper`], [`session`] | channels, threads, the life of a mount |
+//! | [`baseline`] | the same on the session loop of the crate fuser, to compare with |
 //! | [`sys`] | system calls that need `unsafe` |
 //! | [`metrics`], [`control`], [`stats_view`] | what is counted, how it is asked for and shown |
 //! | [`study`], [`report`] | measuring, and telling what was measured |
@@ -38,6 +39,7 @@
 //! ```
 
 pub mod abi;
+pub mod baseline;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -18,7 +18,7 @@ pub use options::OptionError;
 
 use null::NullArgs;
 
-use crate::config::Config;
+use crate::config::{Config, DataMode, Transport};
 use crate::study::DemoOptions;
 use crate::{doctor, stats_view, umount};
 
@@ -250,6 +250,10 @@ struct DaemonArgs {
     /// Append the log to FILE
     #[arg(long, value_name = "FILE")]
     log_file: Option<String>,
+    /// How requests arrive: /dev/fuse read and written (dev), or the same by the session loop of the
+    /// crate fuser, to compare with (fuser) [default: dev]
+    #[arg(long, value_name = "TRANSPORT", value_parser = ["dev", "fuser"])]
+    transport: Option<String>,
     /// Worker threads [default: one per CPU that this process may run on]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
@@ -274,7 +278,14 @@ impl DaemonArgs {
         mut given: Given<'a>,
         mut list: impl FnMut(&mut Mount, &str) -> Result<(), OptionError>,
     ) -> Result<Mount, String> {
-        given.extend(values(matches, [("log_file", &self.log_file), ("workers", &self.workers)]));
+        given.extend(values(
+            matches,
+            [
+                ("log_file", &self.log_file),
+                ("transport", &self.transport),
+                ("workers", &self.workers),
+            ],
+        ));
         for (id, times) in [
             ("foreground", self.foreground.into()),
             ("debug", self.debug.into()),
@@ -326,7 +337,13 @@ impl MountArgs {
             ],
         );
         let list = |mount: &mut Mount, list: &str| options::apply_list(mount, list, self.sloppy);
-        self.daemon.replay(mount, matches, given, list)
+        let mount = self.daemon.replay(mount, matches, given, list)?;
+        match (mount.config.transport, mount.config.data) {
+            (Transport::Fuser, DataMode::Passthrough) => {
+                Err("--transport fuser copies all data: leave out --data passthrough".to_owned())
+            }
+            _ => Ok(mount),
+        }
     }
 }
 

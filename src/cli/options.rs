@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use super::Mount;
-use crate::config::DataMode;
+use crate::config::{DataMode, Transport};
 
 /// A `-o` argument that can not be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -95,6 +95,16 @@ const TABLE: &[(&str, Takes)] = &[
             accepts: "auto, passthrough or copy",
             set: |mount, value| {
                 mount.config.data = DataMode::from_str(value, false).ok()?;
+                Some(())
+            },
+        },
+    ),
+    (
+        "transport",
+        Value {
+            accepts: "dev or fuser",
+            set: |mount, value| {
+                mount.config.transport = Transport::from_str(value, false).ok()?;
                 Some(())
             },
         },

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
-use crate::config::DataMode;
+use crate::config::{DataMode, Transport};
 
 fn parse_line(line: &str) -> Result<Command, clap::Error> {
     parse(line.split_whitespace())
@@ -56,6 +56,7 @@ fn relative_paths_become_absolute() {
 fn long_options_and_their_keys_do_the_same() {
     for (long, keys) in [
         ("--data copy", "data=copy"),
+        ("--transport fuser", "transport=fuser"),
         ("--workers 3", "workers=3"),
         ("--pin", "pin"),
         ("--no-pin", "no-pin"),
@@ -82,7 +83,7 @@ fn every_option_reaches_its_field() {
     let got = mount(
         "fusewire /s /m -o data=passthrough,workers=2,pin,entry_timeout=0,attr_timeout=0.25 \
          -o negative_timeout=9,fd_cache=7,fsname=a\\,b,subtype=x,allow_other,ro,nosuid \
-         -o nodev,noexec,noatime -d",
+         -o nodev,noexec,noatime,transport=dev -d",
     );
     let mut want = Mount::new("/s", "/m");
     want.foreground = true;
@@ -249,4 +250,20 @@ fn null_refuses_what_needs_a_source() {
         assert!(error.contains(want), "{line}: {error}");
     }
     assert!(usage_error("fusewire null").contains("<MOUNTPOINT>"));
+}
+
+#[test]
+fn the_baseline_copies() {
+    let got = mount("fusewire /s /m --transport fuser --data copy").config;
+    assert_eq!((got.transport, got.data), (Transport::Fuser, DataMode::Copy));
+    assert_eq!(
+        mount("fusewire /s /m --transport fuser -o transport=dev").config.transport,
+        Transport::Dev
+    );
+    assert_eq!(
+        null("fusewire null /m -o transport=fuser").mount.config.transport,
+        Transport::Fuser
+    );
+    let error = usage_error("fusewire /s /m -o transport=fuser --data passthrough");
+    assert!(error.contains("--transport fuser copies all data"), "{error}");
 }
