@@ -38,7 +38,7 @@ impl Clients<'_> {
             let pinned = cpu.map_or(Ok(()), pin);
             barrier.wait();
             pinned?;
-            let mut samples = Vec::with_capacity(1 << 18);
+            let mut samples = Vec::with_capacity(1 << 20);
             let before = Usage::of_thread();
             let start = Instant::now();
             let mut last = start;

@@ -1,7 +1,7 @@
 //! What one request costs: GETATTR answered by `fusewire null`, on each transport, next to a pipe
 //! ping-pong of two processes on one CPU, which is what two switches cost without any FUSE.
 //!
-//! `cargo bench --bench roundtrip -- --seconds 2 --rounds 5 --hogs 0,2` takes everything in turns,
+//! `cargo bench --bench roundtrip -- --hogs 0,2` takes everything in turns,
 //! so that what the machine does meanwhile hits all alike. Needs root and /dev/fuse.
 
 mod client;
@@ -35,10 +35,10 @@ const SLACK: Duration = Duration::from_secs(60);
 #[derive(Debug, Parser)]
 struct Options {
     /// How long each system is measured in each round
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 0.5)]
     seconds: f64,
-    /// How often everything is measured, in turns
-    #[arg(long, default_value_t = 5)]
+    /// How often everything is measured, in turns; many short rounds are better than a few long
+    #[arg(long, default_value_t = 15)]
     rounds: usize,
     /// Clients at a time; several are pinned, one to a CPU
     #[arg(long, default_value_t = 1)]
@@ -158,10 +158,13 @@ fn round_trips(
     let trips = trips()?;
     let (before, usage) = (system.getattrs()?, system.usage());
     let mut slice = clients.run(trips, slice)?;
+    if stop.load(Relaxed) {
+        return Err("interrupted".into());
+    }
     slice.server = Some(system.usage().since(&usage));
     let requests = system.getattrs()? - before;
     let count = u64::try_from(slice.samples.len())?;
-    if !stop.load(Relaxed) && requests.abs_diff(count) > count / 50 + 10 {
+    if requests.abs_diff(count) > count / 50 + 10 {
         let name = &system.spec.name;
         return Err(format!("{name}: {count} calls, but {requests} GETATTR requests").into());
     }

@@ -35,16 +35,21 @@ struct PerTrip {
     migrations: Option<f64>,
 }
 
-/// Everything about one system.
+/// One round.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Round {
+    latency: Latency,
+    client: PerTrip,
+    server: Option<PerTrip>,
+}
+
+/// Everything about one system. Rounds are kept apart: where the scheduler has put the two sides
+/// mostly stays for a whole round, and one in a fast place makes many more round trips.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
     name: String,
     arguments: Vec<String>,
-    /// Of all rounds together.
-    latency: Latency,
-    client: PerTrip,
-    server: Option<PerTrip>,
-    rounds: Vec<Latency>,
+    rounds: Vec<Round>,
 }
 
 /// One level of load.
@@ -121,29 +126,31 @@ impl Measured {
     }
 
     fn of(name: String, arguments: Vec<String>, slices: Vec<Slice>) -> Self {
-        let sum = |usage: &mut dyn Iterator<Item = Usage>| {
-            let mut sum = usage.next()?;
-            usage.for_each(|usage| sum.add(&usage));
-            Some(sum)
+        let round = |slice: Slice| {
+            let count = slice.samples.len();
+            Round {
+                client: PerTrip::new(&slice.client, count),
+                server: slice.server.map(|usage| PerTrip::new(&usage, count)),
+                latency: Latency::new(slice.samples),
+            }
         };
-        let client = sum(&mut slices.iter().map(|slice| slice.client)).unwrap_or_default();
-        let server = sum(&mut slices.iter().filter_map(|slice| slice.server));
-        let rounds = slices.iter().map(|slice| Latency::new(slice.samples.clone())).collect();
-        let latency = Latency::new(slices.into_iter().flat_map(|slice| slice.samples).collect());
-        Measured {
-            name,
-            arguments,
-            client: PerTrip::new(&client, latency.count),
-            server: server.map(|usage| PerTrip::new(&usage, latency.count)),
-            latency,
-            rounds,
-        }
+        Measured { name, arguments, rounds: slices.into_iter().map(round).collect() }
+    }
+
+    /// The median of a figure over the rounds, `None` if no round has it.
+    fn median(&self, figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> = self.rounds.iter().filter_map(figure).collect();
+        (!values.is_empty()).then(|| median(values))
+    }
+
+    fn latency(&self, figure: impl Fn(&Latency) -> f64) -> f64 {
+        median(self.rounds.iter().map(|round| figure(&round.latency)).collect())
     }
 
     /// The median over the rounds of this one's figure over that of `floor`.
     fn ratio(&self, floor: &Measured, figure: impl Fn(&Latency) -> f64) -> f64 {
         let pairs = self.rounds.iter().zip(&floor.rounds);
-        median(pairs.map(|(ours, floor)| figure(ours) / figure(floor)).collect())
+        median(pairs.map(|(ours, floor)| figure(&ours.latency) / figure(&floor.latency)).collect())
     }
 }
 
@@ -194,34 +201,43 @@ impl Report {
                 row(&mut text, measured, &level.pipe);
             }
         }
-        text += "\nA pipe ping-pong is a byte to a process on the same CPU and back. Times are of all rounds \
-                 together; ratios are medians over the rounds. CPU, switches and moves to another CPU \
-                 are per round trip, or per 1000.\n";
+        text += "\nA pipe ping-pong is a byte to a process on the same CPU and back. Every figure is the median \
+                 over the rounds, in brackets the lowest and the highest round. CPU, switches and moves \
+                 to another CPU are per round trip, or per 1000.\n";
         text
     }
 }
 
 fn row(text: &mut String, measured: &Measured, floor: &Measured) {
-    let Latency { mean_us, p50_us, p99_us, p999_us, .. } = measured.latency;
+    let means = measured.rounds.iter().map(|round| round.latency.mean_us);
+    let (low, high) = means
+        .fold((f64::MAX, 0.0), |(low, high): (f64, f64), mean| (low.min(mean), high.max(mean)));
     let _ = write!(
         text,
-        "| {} | {mean_us:.2} | {p50_us:.2} | {p99_us:.1} | {p999_us:.1} | {:.2} | {:.2} | {:.2} ",
+        "| {} | {:.2} ({low:.1}–{high:.1}) | {:.2} | {:.1} | {:.1} | {:.2} | {:.2} | {:.2} ",
         measured.name,
+        measured.latency(|latency| latency.mean_us),
+        measured.latency(|latency| latency.p50_us),
+        measured.latency(|latency| latency.p99_us),
+        measured.latency(|latency| latency.p999_us),
         measured.ratio(floor, |latency| latency.mean_us),
         measured.ratio(floor, |latency| latency.p50_us),
         measured.ratio(floor, |latency| latency.p99_us),
     );
-    let or_dash =
-        |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.2}"));
-    let moves = |of: Option<PerTrip>| or_dash(of.and_then(|of| of.migrations).map(|m| m * 1000.0));
-    let _ = writeln!(
-        text,
-        "| {} | {:.2} | {} | {:.2} | {} | {} |",
-        or_dash(measured.server.map(|of| of.cpu_us)),
-        measured.client.cpu_us,
-        or_dash(measured.server.map(|of| of.switches)),
-        measured.client.switches,
-        moves(measured.server),
-        moves(Some(measured.client)),
-    );
+    let sides: [fn(&Round) -> Option<PerTrip>; 2] =
+        [|round| round.server, |round| Some(round.client)];
+    let figures: [fn(PerTrip) -> Option<f64>; 3] = [
+        |per| Some(per.cpu_us),
+        |per| Some(per.switches),
+        |per| per.migrations.map(|moves| moves * 1000.0),
+    ];
+    for figure in figures {
+        for side in sides {
+            match measured.median(|round| side(round).and_then(figure)) {
+                Some(value) => drop(write!(text, "| {value:.2} ")),
+                None => *text += "| – ",
+            }
+        }
+    }
+    *text += "|\n";
 }
