@@ -103,6 +103,8 @@ pub enum Transport {
     Dev,
     /// One io_uring queue per CPU; fails to mount where it can not be had.
     Uring,
+    /// The session loop of the crate fuser: a baseline to compare with, which copies all data.
+    Fuser,
 }
 
 /// How the threads of io_uring queues are scheduled.

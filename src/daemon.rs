@@ -1,9 +1,12 @@
-//! `fusewire mount`: from a configuration to a mount that is served until somebody unmounts it.
+//! `fusewire mount` and `fusewire null`: from a configuration to a mount that is served until
+//! somebody unmounts it.
 //!
 //! It owns what surrounds a session: checks of what the user named, going to the background,
 //! signals, the control socket, the log.
 
 mod log;
+mod served;
+mod shown;
 mod signals;
 
 use std::io;
@@ -13,14 +16,16 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::cli;
-use crate::config::Config;
+use crate::config::{Config, DataMode, Transport};
 use crate::control::{client, server};
 use crate::metrics::process;
 use crate::metrics::snapshot::Snapshot;
 use crate::mountinfo::{self, Mount, MountTable};
 use crate::passthrough::{Local, SourceError};
-use crate::session::{self, Info, MountError, Session};
+use crate::session::{self, Info, MountError};
 use crate::sys::process::{Readiness, Side, background, lift_file_size_limit, raise_nofile};
+use served::Served;
+use shown::Shown;
 
 /// Why there is no mount.
 #[derive(Debug, thiserror::Error)]
@@ -75,16 +80,43 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |error| DaemonError::System { action, error }
 }
 
-/// Mounts and serves. Returns when the mount is gone, or, in the background, when it is ready.
+/// Mounts a directory of this machine and serves it. Returns when the mount is gone, or, in the
+/// background, when it is ready.
 pub fn run(mut request: cli::Mount) -> Result<(), DaemonError> {
-    check(&mut request.config)?;
+    check_source(&mut request.config)?;
+    check_mountpoint(&mut request.config)?;
+    around(&request, |config| {
+        warn_of_submounts(config);
+        Ok(Local::new(&feasible(config), raise_nofile())?)
+    })
+}
+
+/// `config` as its transport can have it.
+fn feasible(config: &Config) -> Config {
+    match config.transport {
+        Transport::Fuser => Config { data: DataMode::Copy, ..config.clone() },
+        _ => config.clone(),
+    }
+}
+
+/// The same with the file system that has no storage.
+pub fn run_null(mut request: cli::Null) -> Result<(), DaemonError> {
+    check_mountpoint(&mut request.mount.config)?;
+    around(&request.mount, |_| Ok(request.fs))
+}
+
+/// Goes to the background if asked to, and serves there what `open` makes.
+fn around<F: Shown>(
+    request: &cli::Mount,
+    open: impl FnOnce(&Config) -> Result<F, DaemonError>,
+) -> Result<(), DaemonError> {
     if request.foreground {
-        return serve(&request, None).map_err(|(error, _)| error);
+        return serve(request, open, None).map_err(|(error, _)| error);
     }
     match background().map_err(system("go to the background"))? {
         Side::Foreground(result) => result.map_err(DaemonError::Background),
         Side::Background(readiness) => {
-            let served = serve(&request, Some(readiness));
+            let served = serve(request, open, Some(readiness));
             if let Err((error, Some(readiness))) = served {
                 readiness.failed(&error.to_string());
                 std::process::exit(1);
@@ -94,14 +126,20 @@ pub fn run(mut request: cli::Mount) -> Result<(), DaemonError> {
     }
 }
 
-/// Looks at what the user named, before anything is made; resolves both paths.
-fn check(config: &mut Config) -> Result<(), DaemonError> {
+/// Looks at the source, before anything is made; resolves its path.
+fn check_source(config: &mut Config) -> Result<(), DaemonError> {
     let source = |error| DaemonError::Source { path: config.source.clone(), error };
     let resolved = std::fs::canonicalize(&config.source).map_err(source)?;
     let metadata = std::fs::metadata(&resolved).map_err(source)?;
     if !metadata.is_dir() {
         return Err(source(io::Error::from(io::ErrorKind::NotADirectory)));
     }
+    config.source = resolved;
+    Ok(())
+}
+
+/// Looks at the mount point, before anything is made; resolves its path.
+fn check_mountpoint(config: &mut Config) -> Result<(), DaemonError> {
     let mountpoint = |error| DaemonError::Mountpoint { path: config.mountpoint.clone(), error };
     let (path, top) = mountinfo::find_top(&config.mountpoint).map_err(mountpoint)?;
     // A daemon that answers is ours whatever its mount is called.
@@ -118,21 +156,22 @@ fn check(config: &mut Config) -> Result<(), DaemonError> {
     if !metadata.is_dir() {
         return Err(mountpoint(io::Error::from(io::ErrorKind::NotADirectory)));
     }
-    config.source = resolved;
     config.mountpoint = path;
     Ok(())
 }
 
 type Failure = (DaemonError, Option<Readiness>);
 
-fn serve(request: &cli::Mount, mut readiness: Option<Readiness>) -> Result<(), Failure> {
-    let config = &request.config;
-    let mounted = mount(request);
-    let (local, session) = match mounted {
+fn serve<F: Shown>(
+    request: &cli::Mount,
+    open: impl FnOnce(&Config) -> Result<F, DaemonError>,
+    mut readiness: Option<Readiness>,
+) -> Result<(), Failure> {
+    let (fs, session) = match mount(request, open) {
         Ok(mounted) => mounted,
         Err(error) => return Err((error, readiness)),
     };
-    control(config, &local, session.info());
+    control(&request.config, &fs, session.info());
     if let Some(readiness) = readiness.take()
         && let Err(error) = readiness.ready()
     {
@@ -143,23 +182,24 @@ fn serve(request: &cli::Mount, mut readiness: Option<Readiness>) -> Result<(), F
     }
     session.join();
     // What was written through the mount survives whatever comes next.
-    local.sync();
+    fs.sync();
     info!("unmounted");
     Ok(())
 }
 
-fn mount(request: &cli::Mount) -> Result<(Arc<Local>, Session), DaemonError> {
+fn mount<F: Shown>(
+    request: &cli::Mount,
+    open: impl FnOnce(&Config) -> Result<F, DaemonError>,
+) -> Result<(Arc<F>, Served), DaemonError> {
     let log = start_log(request)?;
     // Before the mount shows: a signal from now on is answered by an unmount.
     let signals = signals::Pending::new().map_err(system("register for signals"))?;
     lift_file_size_limit();
-    warn_of_submounts(&request.config);
-    let local = Arc::new(Local::new(&request.config, raise_nofile())?);
-    let mut options = options(&request.config);
-    options.mount = options.mount.inheriting(local.inherited());
-    let session = Session::mount(local.clone(), &options)?;
+    let fs = Arc::new(open(&request.config)?);
+    let options = options(&request.config, &*fs);
+    let session = Served::mount(fs.clone(), request.config.transport, &options)?;
     signals.listen(session.unmounter(), log).map_err(system("listen for signals"))?;
-    Ok((local, session))
+    Ok((fs, session))
 }
 
 /// Says what will not be seen.
@@ -175,7 +215,7 @@ fn start_log(request: &cli::Mount) -> Result<log::Handle, DaemonError> {
     log::start(request).map_err(system("open the log"))
 }
 
-fn options(config: &Config) -> session::Options {
+fn options(config: &Config, fs: &impl Shown) -> session::Options {
     let fsname = match &config.mount.fsname {
         Some(name) => name.clone(),
         None => config.source.to_string_lossy().into_owned(),
@@ -183,7 +223,7 @@ fn options(config: &Config) -> session::Options {
     session::Options {
         mountpoint: config.mountpoint.clone(),
         fsname,
-        mount: config.mount.clone(),
+        mount: fs.tighten(&config.mount),
         transport: config.transport,
         sched: config.sched,
         workers: config.workers,
@@ -192,21 +232,28 @@ fn options(config: &Config) -> session::Options {
 }
 
 /// Starts the control socket. A mount without it works, but can not be asked for figures.
-fn control(config: &Config, local: &Arc<Local>, info: &Arc<Info>) {
+fn control(config: &Config, fs: &Arc<impl Shown>, info: &Arc<Info>) {
     let device = info.device;
-    let (config, local, info) = (config.clone(), local.clone(), info.clone());
-    if let Err(error) = server::start(device, move || snapshot(&config, &local, &info)) {
+    let (config, fs, info) = (config.clone(), fs.clone(), info.clone());
+    if let Err(error) = server::start(device, move || snapshot(&config, &*fs, &info)) {
         warn!(%error, "no control socket yet: until its name is free, `fusewire stats` does not work");
     }
 }
 
 /// A picture of the live mount.
-fn snapshot(config: &Config, local: &Local, info: &Info) -> Snapshot {
+fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
     let (requests, totals) = info.metrics.requests();
-    let mut live = local.live();
+    let mut live = fs.live();
     live.fds = process::open_descriptors();
     live.rss_bytes = process::resident_bytes();
     let path = |path: &Path| path.to_string_lossy().into_owned();
+    let mut data = fs.data();
+    // What `feasible` has changed.
+    if config.transport == Transport::Fuser && config.data != DataMode::Copy && data.mode == "copy"
+    {
+        data.requested = "auto".to_owned();
+        data.reason = Some("the transport fuser copies all data".to_owned());
+    }
     Snapshot {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -215,7 +262,7 @@ fn snapshot(config: &Config, local: &Local, info: &Info) -> Snapshot {
         mountpoint: path(&config.mountpoint),
         profile: if config.mount.allow_other { "shared" } else { "owner" }.to_owned(),
         transport: info.transport.clone(),
-        data: local.data(),
+        data,
         negotiated: session::describe(&info.negotiated),
         requests,
         totals,

@@ -22,8 +22,9 @@
 //! | [`protocol`] | bytes to requests, replies to bytes, INIT |
 //! | [`dispatch`] | one match from a request to the file system |
 //! | [`fs`] | the trait that a file system implements |
-//! | [`passthrough`] | the local file system |
+//! | [`passthrough`], [`null`] | the local file system, and one without storage |
 //! | [`transport`], [`worker`], [`keeper`], [`offload`], [`discipline`], [`session`] | channels, threads, the life of a mount |
+//! | [`baseline`] | the same on the session loop of the crate fuser, to compare with |
 //! | [`sys`] | system calls that need `unsafe` |
 //! | [`metrics`], [`control`], [`stats_view`] | what is counted, how it is asked for and shown |
 //! | [`study`], [`report`] | measuring, and telling what was measured |
@@ -38,6 +39,7 @@
 //! ```
 
 pub mod abi;
+pub mod baseline;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -49,6 +51,7 @@ pub mod fs;
 pub mod keeper;
 pub mod metrics;
 pub mod mountinfo;
+pub mod null;
 pub mod offload;
 pub mod passthrough;
 pub mod protocol;

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match command {
         Command::Mount(mount) => exit(daemon::run(*mount)),
+        Command::Null(null) => exit(daemon::run_null(*null)),
         Command::Umount(options) => exit(umount::run(&options)),
         Command::Stats(options) => exit(stats_view::run(&options)),
         Command::Doctor(options) => match doctor::run(&options) {

@@ -152,7 +152,8 @@ impl Session {
     ) -> Result<Session, MountError> {
         let no_rings = |reason| MountError::Transport { reason };
         let rings = match options.transport {
-            Transport::Dev => None,
+            // The baseline has a session of its own.
+            Transport::Dev | Transport::Fuser => None,
             Transport::Auto if options.workers.is_some() || options.pin => {
                 Some(Err("--workers and --pin are for its workers".to_owned()))
             }

@@ -2,6 +2,7 @@
 //!
 //! It must not open, stat or mount anything; what it answers can be tested without a process.
 
+mod null;
 mod options;
 
 use std::ffi::{OsStr, OsString};
@@ -12,9 +13,12 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::Level;
 
+pub use null::Null;
 pub use options::OptionError;
 
-use crate::config::{Config, Transport};
+use null::NullArgs;
+
+use crate::config::{Config, DataMode, Transport};
 use crate::study::DemoOptions;
 use crate::{doctor, stats_view, umount};
 
@@ -23,6 +27,8 @@ use crate::{doctor, stats_view, umount};
 pub enum Command {
     /// Show a directory at a mount point.
     Mount(Box<Mount>),
+    /// Show a file system without storage at a mount point.
+    Null(Box<Null>),
     /// Unmount, and wait until the daemon has gone.
     Umount(umount::Options),
     /// Say what this kernel, this user and this source offer.
@@ -94,6 +100,11 @@ where
             let mount = args.resolve(matches).map_err(|e| invalid(&mut command, "mount", e))?;
             Command::Mount(Box::new(mount))
         }
+        Sub::Null(args) => {
+            let matches = matches.subcommand_matches("null").expect("clap has just matched it");
+            let null = args.resolve(matches).map_err(|e| invalid(&mut command, "null", e))?;
+            Command::Null(Box::new(null))
+        }
         Sub::Umount(args) => {
             Command::Umount(umount::Options { mountpoint: args.mountpoint, lazy: args.lazy })
         }
@@ -146,6 +157,7 @@ Examples:
   fusewire stats /mnt --watch                     what the mount does, live
   fusewire doctor /data                           what could make it faster, and how to enable it
   fusewire umount /mnt                            unmount and wait for the daemon to end
+  fusewire null /mnt                              no storage behind it: the price of a request
 
 Exit status: 0 done, 1 failed (the reason is on standard error), 2 the command line is wrong.";
 
@@ -183,6 +195,7 @@ enum Sub {
     Doctor(DoctorArgs),
     Stats(StatsArgs),
     Demo(Box<DemoOptions>),
+    Null(NullArgs),
 }
 
 /// Show SOURCE at MOUNTPOINT; returns once the mount works
@@ -193,43 +206,12 @@ struct MountArgs {
     source: PathBuf,
     /// The directory to show it at; what it holds is hidden until the unmount
     mountpoint: PathBuf,
-    /// Mount options, a comma-separated list (see below)
-    #[arg(short = 'o', value_name = "KEY[=VALUE],...", action = clap::ArgAction::Append)]
-    options: Vec<String>,
-    /// Stay in the foreground, log to standard error
-    #[arg(short, long)]
-    foreground: bool,
-    /// Foreground, and log every request
-    #[arg(short, long)]
-    debug: bool,
-    /// Log more; twice: everything
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    /// Append the log to FILE
-    #[arg(long, value_name = "FILE")]
-    log_file: Option<String>,
+    #[command(flatten)]
+    daemon: DaemonArgs,
     /// Who moves the bytes of files: the kernel where it can (auto), the kernel or no mount at all
     /// (passthrough), or the daemon (copy) [default: auto]
     #[arg(long, value_name = "MODE", value_parser = ["auto", "passthrough", "copy"])]
     data: Option<String>,
-    /// How requests come: through io_uring where it can be had (auto), through it or no mount at all
-    /// (uring), or through reads and writes of /dev/fuse (dev) [default: auto]
-    #[arg(long, value_name = "TRANSPORT", value_parser = ["auto", "uring", "dev"])]
-    transport: Option<String>,
-    /// Worker threads of /dev/fuse [default: one per CPU that this process may run on]
-    #[arg(long, value_name = "N")]
-    workers: Option<String>,
-    /// How the threads of io_uring queues are scheduled: behind everybody else as long as that
-    /// starves nobody, which keeps clients on their CPU (auto), or as everybody else (normal)
-    /// [default: auto]
-    #[arg(long, value_name = "POLICY", value_parser = ["auto", "normal"])]
-    sched: Option<String>,
-    /// Bind each worker to one CPU
-    #[arg(long)]
-    pin: bool,
-    /// Let the kernel place the workers [default]
-    #[arg(long)]
-    no_pin: bool,
     /// How long the kernel may trust a name [default: 1]
     #[arg(long, value_name = "SECONDS")]
     entry_timeout: Option<String>,
@@ -250,27 +232,67 @@ struct MountArgs {
     _no_mtab: bool,
 }
 
-impl MountArgs {
-    /// Replays all options in the order of the command line, so that the last duplicate wins
-    /// whether it was written long or in -o.
-    fn resolve(&self, matches: &ArgMatches) -> Result<Mount, String> {
-        let mut mount = Mount::new(absolute(&self.source)?, absolute(&self.mountpoint)?);
-        let mut given: Vec<(usize, &str, Option<&str>)> = Vec::new();
-        for (id, value) in [
-            ("log_file", &self.log_file),
-            ("data", &self.data),
-            ("transport", &self.transport),
-            ("sched", &self.sched),
-            ("workers", &self.workers),
-            ("entry_timeout", &self.entry_timeout),
-            ("attr_timeout", &self.attr_timeout),
-            ("negative_timeout", &self.negative_timeout),
-            ("fd_cache", &self.fd_cache),
-        ] {
-            if let (Some(index), Some(value)) = (matches.index_of(id), value) {
-                given.push((index, id, Some(value)));
-            }
-        }
+/// What every command that mounts takes.
+#[derive(Debug, Args)]
+struct DaemonArgs {
+    /// Mount options, a comma-separated list (see below)
+    #[arg(short = 'o', value_name = "KEY[=VALUE],...", action = clap::ArgAction::Append)]
+    options: Vec<String>,
+    /// Stay in the foreground, log to standard error
+    #[arg(short, long)]
+    foreground: bool,
+    /// Foreground, and log every request
+    #[arg(short, long)]
+    debug: bool,
+    /// Log more; twice: everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Append the log to FILE
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<String>,
+    /// How requests come: through io_uring where it can be had (auto), through it or no mount at all
+    /// (uring), through reads and writes of /dev/fuse (dev), or the same by the session loop of the
+    /// crate fuser, to compare with (fuser) [default: auto]
+    #[arg(long, value_name = "TRANSPORT", value_parser = ["auto", "uring", "dev", "fuser"])]
+    transport: Option<String>,
+    /// How the threads of io_uring queues are scheduled: behind everybody else as long as that
+    /// starves nobody, which keeps clients on their CPU (auto), or as everybody else (normal)
+    /// [default: auto]
+    #[arg(long, value_name = "POLICY", value_parser = ["auto", "normal"])]
+    sched: Option<String>,
+    /// Worker threads of /dev/fuse [default: one per CPU that this process may run on]
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+    /// Bind each worker to one CPU
+    #[arg(long)]
+    pin: bool,
+    /// Let the kernel place the workers [default]
+    #[arg(long)]
+    no_pin: bool,
+}
+
+/// Options of a command line: each with its position, its key of `-o`, and its value.
+type Given<'a> = Vec<(usize, &'static str, Option<&'a str>)>;
+
+impl DaemonArgs {
+    /// Replays these options and `given` in the order of the command line, so that the last
+    /// duplicate wins whether it was written long or in -o.
+    fn replay<'a>(
+        &'a self,
+        mut mount: Mount,
+        matches: &ArgMatches,
+        mut given: Given<'a>,
+        mut list: impl FnMut(&mut Mount, &str) -> Result<(), OptionError>,
+    ) -> Result<Mount, String> {
+        given.extend(values(
+            matches,
+            [
+                ("log_file", &self.log_file),
+                ("transport", &self.transport),
+                ("sched", &self.sched),
+                ("workers", &self.workers),
+            ],
+        ));
         for (id, times) in [
             ("foreground", self.foreground.into()),
             ("debug", self.debug.into()),
@@ -286,7 +308,7 @@ impl MountArgs {
         given.sort_by_key(|(index, ..)| *index);
         for (_, key, value) in given {
             match (key, value) {
-                ("-o", Some(list)) => options::apply_list(&mut mount, list, self.sloppy),
+                ("-o", Some(options)) => list(&mut mount, options),
                 _ => options::apply(&mut mount, key, value),
             }
             .map_err(|error| error.to_string())?;
@@ -302,6 +324,41 @@ impl MountArgs {
             );
         }
         Ok(mount)
+    }
+}
+
+/// Those of `options` that were given.
+fn values<'a, const N: usize>(
+    matches: &ArgMatches,
+    options: [(&'static str, &'a Option<String>); N],
+) -> Given<'a> {
+    let given = |(id, value): (&'static str, &'a Option<String>)| {
+        Some((matches.index_of(id)?, id, Some(value.as_deref()?)))
+    };
+    options.into_iter().filter_map(given).collect()
+}
+
+impl MountArgs {
+    fn resolve(&self, matches: &ArgMatches) -> Result<Mount, String> {
+        let mount = Mount::new(absolute(&self.source)?, absolute(&self.mountpoint)?);
+        let given = values(
+            matches,
+            [
+                ("data", &self.data),
+                ("entry_timeout", &self.entry_timeout),
+                ("attr_timeout", &self.attr_timeout),
+                ("negative_timeout", &self.negative_timeout),
+                ("fd_cache", &self.fd_cache),
+            ],
+        );
+        let list = |mount: &mut Mount, list: &str| options::apply_list(mount, list, self.sloppy);
+        let mount = self.daemon.replay(mount, matches, given, list)?;
+        match (mount.config.transport, mount.config.data) {
+            (Transport::Fuser, DataMode::Passthrough) => {
+                Err("--transport fuser copies all data: leave out --data passthrough".to_owned())
+            }
+            _ => Ok(mount),
+        }
     }
 }
 

@@ -102,7 +102,7 @@ const TABLE: &[(&str, Takes)] = &[
     (
         "transport",
         Value {
-            accepts: "auto, uring or dev",
+            accepts: "auto, uring, dev or fuser",
             set: |mount, value| {
                 mount.config.transport = Transport::from_str(value, false).ok()?;
                 Some(())
@@ -257,6 +257,10 @@ const TABLE: &[(&str, Takes)] = &[
     ),
 ];
 
+/// Keys that say how a source is shown.
+const OF_A_SOURCE: [&str; 5] =
+    ["data", "entry_timeout", "attr_timeout", "negative_timeout", "fd_cache"];
+
 /// Obeys one `-o` argument: a comma-separated list. With `sloppy` unknown keys are passed over.
 pub(super) fn apply_list(mount: &mut Mount, list: &str, sloppy: bool) -> Result<(), OptionError> {
     for option in split(list)? {
@@ -270,6 +274,18 @@ pub(super) fn apply_list(mount: &mut Mount, list: &str, sloppy: bool) -> Result<
         }
     }
     Ok(())
+}
+
+/// Obeys one `-o` argument of a mount that shows no source.
+pub(super) fn apply_list_without_source(mount: &mut Mount, list: &str) -> Result<(), OptionError> {
+    for option in split(list)? {
+        let key = option.split('=').next().unwrap_or_default().replace('-', "_");
+        if let Some(key) = OF_A_SOURCE.iter().find(|known| **known == key) {
+            let reason = "there is no source; `fusewire mount` has it";
+            return Err(OptionError::Refused { key, reason });
+        }
+    }
+    apply_list(mount, list, false)
 }
 
 /// Obeys one key.

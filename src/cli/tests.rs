@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
-use crate::config::DataMode;
+use crate::config::{DataMode, Sched, Transport};
 
 fn parse_line(line: &str) -> Result<Command, clap::Error> {
     parse(line.split_whitespace())
@@ -56,6 +56,7 @@ fn relative_paths_become_absolute() {
 fn long_options_and_their_keys_do_the_same() {
     for (long, keys) in [
         ("--data copy", "data=copy"),
+        ("--transport fuser", "transport=fuser"),
         ("--workers 3", "workers=3"),
         ("--pin", "pin"),
         ("--no-pin", "no-pin"),
@@ -82,13 +83,15 @@ fn every_option_reaches_its_field() {
     let got = mount(
         "fusewire /s /m -o data=passthrough,workers=2,pin,entry_timeout=0,attr_timeout=0.25 \
          -o negative_timeout=9,fd_cache=7,fsname=a\\,b,subtype=x,allow_other,ro,nosuid \
-         -o nodev,noexec,noatime -d",
+         -o nodev,noexec,noatime,transport=dev,sched=normal -d",
     );
     let mut want = Mount::new("/s", "/m");
     want.foreground = true;
     want.log_level = Level::DEBUG;
     let config = &mut want.config;
     config.data = DataMode::Passthrough;
+    config.transport = Transport::Dev;
+    config.sched = Sched::Normal;
     config.workers = NonZeroUsize::new(2);
     config.pin = true;
     config.entry_timeout = Duration::ZERO;
@@ -207,4 +210,71 @@ fn help_and_version_are_no_errors() {
         assert!(answer.to_string().lines().all(|line| line.len() <= 100), "{line}: {answer}");
     }
     assert_eq!(parse_line("fusewire").expect_err("help").exit_code(), 2);
+}
+
+fn null(line: &str) -> Null {
+    match parse_line(line) {
+        Ok(Command::Null(null)) => *null,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn null_takes_its_own_options_and_those_of_a_mount_without_a_source() {
+    let plain = Null { mount: Mount::new("null", "/mnt"), fs: crate::null::Null::default() };
+    assert_eq!(null("fusewire null /mnt"), plain);
+    let got = null(
+        "fusewire null /mnt -f --delay-us 20 --file-size 4096 --workers 3 -o workers=2,ro,pin \
+         --log-file /log",
+    );
+    let mut want = plain;
+    want.fs = crate::null::Null { file_size: 4096, delay: Duration::from_micros(20) };
+    want.mount.foreground = true;
+    want.mount.log_file = Some("/log".into());
+    want.mount.config.workers = NonZeroUsize::new(2);
+    want.mount.config.pin = true;
+    want.mount.config.mount.ro = true;
+    assert_eq!(got, want);
+}
+
+#[test]
+fn null_refuses_what_needs_a_source() {
+    for (line, want) in [
+        ("-o data=copy", "'data' is not supported: there is no source"),
+        ("-o ro,attr-timeout=1", "'attr_timeout' is not supported: there is no source"),
+        ("-o zzz", "unknown mount option 'zzz'"),
+        ("--data copy", "unexpected argument '--data'"),
+        ("--delay-us -1", "unexpected argument '-1'"),
+        ("--delay-us x", "invalid value 'x' for '--delay-us <N>'"),
+        ("--file-size 9223372036854775808", "9223372036854775808 is not in"),
+    ] {
+        let error = usage_error(&format!("fusewire null /mnt {line}"));
+        assert!(error.contains(want), "{line}: {error}");
+    }
+    assert!(usage_error("fusewire null").contains("<MOUNTPOINT>"));
+}
+
+#[test]
+fn rings_leave_no_choice_of_workers() {
+    for choice in ["--workers 2", "--pin", "-o workers=2"] {
+        let error = usage_error(&format!("fusewire /s /m --transport uring {choice}"));
+        assert!(error.contains("are for --transport dev"), "{error}");
+    }
+    assert_eq!(mount("fusewire /s /m --transport uring").config.transport, Transport::Uring);
+}
+
+#[test]
+fn the_baseline_copies() {
+    let got = mount("fusewire /s /m --transport fuser --data copy").config;
+    assert_eq!((got.transport, got.data), (Transport::Fuser, DataMode::Copy));
+    assert_eq!(
+        mount("fusewire /s /m --transport fuser -o transport=dev").config.transport,
+        Transport::Dev
+    );
+    assert_eq!(
+        null("fusewire null /m -o transport=fuser").mount.config.transport,
+        Transport::Fuser
+    );
+    let error = usage_error("fusewire /s /m -o transport=fuser --data passthrough");
+    assert!(error.contains("--transport fuser copies all data"), "{error}");
 }

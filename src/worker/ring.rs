@@ -45,7 +45,7 @@ pub struct Worker<F: ?Sized> {
     pub pulse: Arc<Pulse>,
     /// The results of such operations.
     pub done: (Sender<Done>, Receiver<Done>),
-    /// Memory for what is copied aside, [`ASIDE`] bytes.
+    /// Memory for what is copied aside, from [`aside`](Self::aside).
     pub aside: Box<[u64]>,
 }
 
