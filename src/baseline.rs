@@ -8,7 +8,6 @@
 mod adapter;
 mod convert;
 mod listing;
-mod mount;
 mod operations;
 mod xattr;
 
@@ -25,13 +24,10 @@ use tracing::{error, info, warn};
 
 use crate::fs::Filesystem;
 use crate::metrics::{Metrics, snapshot};
-use crate::session::{Info, MountError, Options};
+use crate::session::{Info, Mount, MountError, Options, Unmounter, attach};
 use crate::sys::fuse_dev::{self, Kernel};
 
 use adapter::Adapter;
-use mount::Mounted;
-
-pub use mount::Unmounter;
 
 /// How often the file system is told the time.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,7 +35,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// A file system that is mounted, and served by fuser. Dropping it unmounts and waits.
 #[derive(Debug)]
 pub struct Session {
-    mounted: Mounted,
+    mounted: Mount,
     server: Option<JoinHandle<io::Result<()>>>,
     ticker: Option<Ticker>,
     info: Arc<Info>,
@@ -51,9 +47,9 @@ impl Session {
         fs: Arc<F>,
         options: &Options,
     ) -> Result<Session, MountError> {
-        let device = mount::attach(options)?;
+        let device = attach(options)?;
         // From here on an error unmounts.
-        let mounted = Mounted::new(&options.mountpoint)?;
+        let mounted = Mount::new(&options.mountpoint)?;
         let cpus = allowed_cpus().map_err(system("read the CPU affinity"))?;
         let count = options.workers.map_or(cpus.len(), NonZeroUsize::get);
         let refused = fuse_dev::clone(device.as_fd()).err().filter(|_| count > 1);

@@ -24,10 +24,11 @@ use crate::sys::fuse_dev::Kernel;
 use crate::transport::uring;
 
 use crew::Threads;
-use handshake::{attach, handshake};
+use handshake::handshake;
 use launch::{Launch, Launched, RING_PAYLOAD};
-use mount::Mount;
 
+pub(crate) use handshake::attach;
+pub(crate) use mount::Mount;
 pub use mount::Unmounter;
 
 /// Where and how to mount.

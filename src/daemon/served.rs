@@ -1,12 +1,11 @@
 //! A session of either kind: our own, or the baseline's.
 
-use std::io;
 use std::sync::Arc;
 
 use crate::baseline;
 use crate::config::Transport;
 use crate::fs::Filesystem;
-use crate::session::{Info, MountError, Options, Session};
+use crate::session::{Info, MountError, Options, Session, Unmounter};
 
 /// A mounted file system that is being served.
 #[derive(Debug)]
@@ -14,9 +13,6 @@ pub(super) enum Served {
     Own(Session),
     Fuser(baseline::Session),
 }
-
-/// Takes the mount away: at once, or lazily.
-pub(super) type Unmount = Box<dyn Fn(bool) -> io::Result<()> + Send>;
 
 impl Served {
     pub(super) fn mount<F: Filesystem + ?Sized>(
@@ -39,16 +35,10 @@ impl Served {
         }
     }
 
-    pub(super) fn unmounter(&self) -> Unmount {
+    pub(super) fn unmounter(&self) -> Unmounter {
         match self {
-            Served::Own(session) => {
-                let unmounter = session.unmounter();
-                Box::new(move |lazy| unmounter.unmount(lazy))
-            }
-            Served::Fuser(session) => {
-                let unmounter = session.unmounter();
-                Box::new(move |lazy| unmounter.unmount(lazy))
-            }
+            Served::Own(session) => session.unmounter(),
+            Served::Fuser(session) => session.unmounter(),
         }
     }
 

@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::log;
-use super::served::Unmount;
+use crate::session::Unmounter;
 
 /// How long files may stay open behind a mount that was asked to end while it was busy.
 const GRACE: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ impl Pending {
     }
 
     /// Starts the thread that attends to signals, those that have come already first.
-    pub(super) fn listen(self, unmount: Unmount, log: log::Handle) -> io::Result<()> {
+    pub(super) fn listen(self, unmounter: Unmounter, log: log::Handle) -> io::Result<()> {
         let Pending(mut signals) = self;
         let attend = move || {
             let mut ending = false;
@@ -36,7 +36,7 @@ impl Pending {
                         warn!("asked again to end: requests that are under way fail");
                         std::process::exit(0);
                     }
-                    _ => ending = end(&unmount),
+                    _ => ending = end(&unmounter),
                 }
             }
         };
@@ -47,11 +47,11 @@ impl Pending {
 /// Unmounts; tells whether the end has begun. A busy mount is detached: nobody new gets in, and
 /// whoever has a file open, or the mount itself in a namespace of its own, may finish within the
 /// grace period.
-fn end(unmount: &Unmount) -> bool {
-    let unmounted = match unmount(false) {
+fn end(unmounter: &Unmounter) -> bool {
+    let unmounted = match unmounter.unmount(false) {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
             info!("the mount is in use: detached, waiting up to {GRACE:?} for its users");
-            unmount(true)
+            unmounter.unmount(true)
         }
         result => result,
     };

@@ -16,7 +16,7 @@ use crate::transport::buffers::Buffers;
 use crate::transport::dev::{Channel, Received};
 
 /// Mounts by mount(2), or through fusermount3 where that is not allowed.
-pub(super) fn attach(options: &Options) -> Result<OwnedFd, MountError> {
+pub(crate) fn attach(options: &Options) -> Result<OwnedFd, MountError> {
     let subtype = options.mount.subtype.as_deref().unwrap_or("fusewire");
     let mountpoint = options.mountpoint.as_path();
     let fuse = FuseMount { mountpoint, fsname: &options.fsname, subtype, options: &options.mount };

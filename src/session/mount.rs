@@ -35,9 +35,7 @@ impl Unmounter {
             Some(_) => mount::unmount(&self.mountpoint, lazy),
         }
     }
-}
 
-impl Unmounter {
     fn inner_mount(&self) -> io::Result<Option<PathBuf>> {
         let table = MountTable::read()?;
         Ok(table.below(&self.mountpoint).next().map(|mount| mount.mount_point.clone()))
@@ -46,41 +44,41 @@ impl Unmounter {
 
 /// The mount itself, taken away on drop unless it is gone already.
 #[derive(Debug)]
-pub(super) struct Mount {
+pub(crate) struct Mount {
     mountpoint: PathBuf,
-    pub(super) device: Device,
+    pub(crate) device: Device,
     gone: bool,
 }
 
 impl Mount {
-    pub(super) fn new(mountpoint: &Path) -> Result<Self, MountError> {
+    pub(crate) fn new(mountpoint: &Path) -> Result<Self, MountError> {
         let found = mountinfo::find_top(mountpoint).map_err(system("read /proc/self/mountinfo"))?;
         let device = found.1.map(|mount| (mount.major, mount.minor)).unwrap_or_default();
         Ok(Mount { mountpoint: found.0, device, gone: false })
     }
 
     /// One round trip through the mount, so that "mounted" means "works".
-    pub(super) fn probe(&self) -> io::Result<()> {
+    pub(crate) fn probe(&self) -> io::Result<()> {
         nix::sys::statfs::statfs(&self.mountpoint)?;
         Ok(())
     }
 
-    pub(super) fn unmounter(&self) -> Unmounter {
+    pub(crate) fn unmounter(&self) -> Unmounter {
         Unmounter { mountpoint: self.mountpoint.clone(), device: self.device }
     }
 
-    pub(super) fn unmount_or_detach(&mut self) {
+    pub(crate) fn unmount_or_detach(&mut self) {
         if !self.gone && self.unmounter().unmount(false).is_err() {
             self.detach();
         }
         self.gone = true;
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.gone = true;
     }
 
-    pub(super) fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         if !self.gone
             && let Err(error) = self.unmounter().unmount(true)
         {
