@@ -36,6 +36,7 @@ sqlite3 sqlite3
 initdb postgresql
 pgbench postgresql-contrib
 fio fio
+strace strace
 cc gcc
 gzip gzip
 LIST

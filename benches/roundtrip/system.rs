@@ -32,9 +32,11 @@ impl Spec {
     /// What is compared if nothing else is asked for.
     pub(crate) fn usual() -> Vec<Spec> {
         [
-            "dev, 1 worker=null --workers 1",
-            "dev=null",
-            "dev, pinned=null --pin",
+            "uring=null --transport uring",
+            "uring, normal=null --transport uring --sched normal",
+            "dev, 1 worker=null --transport dev --workers 1",
+            "dev=null --transport dev",
+            "dev, pinned=null --transport dev --pin",
             "fuser, 1 thread=null --transport fuser --workers 1",
             "fuser=null --transport fuser",
         ]

@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, ftruncate, truncat
 use super::Local;
 use crate::abi::{self, SetattrValid};
 use crate::fs::{Attributes, Caller, Fh, NodeId, Result, StatxReply};
-use crate::sys::caller::{self, Impersonation, impersonate};
+use crate::sys::caller::{self, impersonate};
 use crate::sys::objfd::{self, ProcPath};
 
 /// What stat(2) tells, on the wire.
@@ -90,7 +90,10 @@ impl Local {
             let uid = valid.contains(SetattrValid::UID).then(|| Uid::from_raw(args.uid));
             let gid = valid.contains(SetattrValid::GID).then(|| Gid::from_raw(args.gid));
             caller::keep_suid(caller.uid == 0 && is_set_id(&fd)?);
-            let _in_group = impersonate_group(caller)?;
+            // As a member of the caller's group, who may keep set-group-id on a file of that group.
+            // The user stays: only root may give files away, and whether the caller may, the kernel
+            // has decided.
+            let _in_group = impersonate(self.settings.daemon, caller.gid)?;
             fchownat(&*fd, c"", uid, gid, AtFlags::AT_EMPTY_PATH)?;
         }
         if valid.contains(SetattrValid::SIZE) {
@@ -143,12 +146,6 @@ pub(super) fn set_mode(fd: &OwnedFd, mode: u32) -> Result<()> {
 /// Whether the object has a bit that CAP_FSETID could keep; without one there is nothing to raise.
 fn is_set_id(fd: &OwnedFd) -> Result<bool> {
     Ok(fstat(fd)?.st_mode & (libc::S_ISUID | libc::S_ISGID) != 0)
-}
-
-/// Acts as a member of the caller's group, who may keep set-group-id on a file of that group. The
-/// user stays: only root may give files away, and whether the caller may, the kernel has decided.
-fn impersonate_group(caller: &Caller) -> Result<Impersonation> {
-    impersonate(Uid::effective().as_raw(), caller.gid)
 }
 
 fn times(args: &abi::SetattrIn, valid: SetattrValid) -> Result<[libc::timespec; 2]> {

@@ -10,7 +10,7 @@
 //! safe side: a file that seems still open gets the mode it had.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 
@@ -65,7 +65,8 @@ struct Backing {
 #[derive(Debug)]
 pub(super) struct Registrar {
     kernel: Kernel,
-    writer: Writer,
+    /// As whom the kernel writes.
+    uid: u32,
     registered: AtomicU64,
     warned: AtomicBool,
 }
@@ -80,6 +81,11 @@ pub(super) enum Writer {
 }
 
 impl OpenState {
+    /// Whether an open as `preferred` would need a backing file that is not there.
+    fn lacks_backing(&self, preferred: Preferred) -> bool {
+        self.backing.is_none() && self.cached == 0 && preferred == Preferred::Passthrough
+    }
+
     /// One more open: as those that there are, else as `preferred`. `register` is asked for a
     /// backing file if one is needed for the first time.
     fn open(&mut self, preferred: Preferred, register: impl FnOnce() -> Option<Backing>) -> IoMode {
@@ -158,16 +164,28 @@ impl DataPath {
         }
     }
 
-    /// Decides how a new open of `inode`, of which `object` is a descriptor, does its I/O: as the
-    /// others do if it is open already, else as `preferred` if that is to be had.
+    /// Decides how a new open of `inode` does its I/O: as the others do if it is open already, else
+    /// as `preferred` if that is to be had. `object` is asked for an O_PATH descriptor of it the
+    /// first time.
     pub(super) fn open(
         &self,
         inode: &Inode,
-        object: BorrowedFd<'_>,
         preferred: Preferred,
+        object: impl FnOnce() -> Result<Arc<OwnedFd>, Errno>,
     ) -> IoMode {
-        let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
-        state.open(preferred, || self.register(object))
+        let (mut object, mut at_hand) = (Some(object), None);
+        loop {
+            let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
+            let ask = self.registrar.is_some() && state.lacks_backing(preferred);
+            match object.take_if(|_| ask) {
+                None => return state.open(preferred, || self.register(at_hand?)),
+                // Not under the lock: making room for a descriptor may close this very inode.
+                Some(object) => {
+                    drop(state);
+                    at_hand = Some(object());
+                }
+            }
+        }
     }
 
     /// An open that was made with `mode` is over.
@@ -176,9 +194,9 @@ impl DataPath {
         state.release(mode);
     }
 
-    fn register(&self, object: BorrowedFd<'_>) -> Option<Backing> {
+    fn register(&self, object: Result<Arc<OwnedFd>, Errno>) -> Option<Backing> {
         let registrar = self.registrar.as_ref()?;
-        match registrar.register(object) {
+        match object.and_then(|object| registrar.register(object.as_fd())) {
             Ok(Some(id)) => Some(Backing { id, registrar: registrar.clone() }),
             Ok(None) => None,
             Err(errno) => {
@@ -205,7 +223,11 @@ impl DataPath {
 impl Registrar {
     pub(super) fn new(kernel: Kernel, writer: Writer) -> Self {
         let (registered, warned) = (AtomicU64::new(0), AtomicBool::new(false));
-        Registrar { kernel, writer, registered, warned }
+        let uid = match writer {
+            Writer::Daemon => Uid::effective().as_raw(),
+            Writer::Nobody => NOBODY,
+        };
+        Registrar { kernel, uid, registered, warned }
     }
 
     /// Registers a file; `None` for one that may only be appended to, which no write path of the
@@ -224,11 +246,7 @@ impl Registrar {
             return Ok(None);
         }
         caller::keep_suid(false);
-        let uid = match self.writer {
-            Writer::Daemon => Uid::effective().as_raw(),
-            Writer::Nobody => NOBODY,
-        };
-        let _as_nobody = caller::impersonate(uid, NOBODY)?;
+        let _as_nobody = caller::impersonate(self.uid, NOBODY)?;
         let id = self.kernel.backing_open(object)?;
         self.registered.fetch_add(1, Relaxed);
         Ok(Some(id))

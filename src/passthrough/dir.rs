@@ -4,14 +4,13 @@
 //! deletions and reopenings as it does there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{Whence, fdatasync, fsync, lseek};
 
 use super::Local;
-use super::handle::OpenDir;
 use super::inode::Keep;
 use crate::abi::{self, OpenFlags};
 use crate::dispatch::entry_out;
@@ -23,10 +22,11 @@ const CHUNK: usize = 32 << 10;
 /// Offset of the name in `struct linux_dirent64`.
 const NAME_AT: usize = 19;
 
-/// A directory of the source that is being read, with the entries that are read ahead.
-#[derive(Debug)]
+/// A directory of the source that is being read, with the entries that are read ahead. Its memory
+/// serves one directory after the other.
+#[derive(Debug, Default)]
 pub(super) struct DirStream {
-    dir: OwnedFd,
+    dir: Option<OwnedFd>,
     chunk: Box<[u8]>,
     /// The part of `chunk` that was not handed out yet.
     ahead: std::ops::Range<usize>,
@@ -35,33 +35,39 @@ pub(super) struct DirStream {
 }
 
 impl DirStream {
-    fn new(dir: OwnedFd) -> Self {
-        DirStream { dir, chunk: Box::default(), ahead: 0..0, position: 0 }
+    pub(super) fn open(&mut self, dir: OwnedFd) {
+        (self.dir, self.ahead, self.position) = (Some(dir), 0..0, 0);
+    }
+
+    pub(super) fn close(&mut self) {
+        self.dir = None;
     }
 
     /// Goes to `offset`. What is read ahead is dropped unless it is just what comes next; from the
     /// start everything is read anew, as rewinddir(3) promises.
     fn seek(&mut self, offset: u64) -> Result<()> {
-        if offset != self.position || offset == 0 {
+        if offset != self.position || (offset == 0 && !self.ahead.is_empty()) {
             self.ahead = 0..0;
-            lseek(&self.dir, offset.cast_signed(), Whence::SeekSet)?;
+            lseek(self.as_fd(), offset.cast_signed(), Whence::SeekSet)?;
             self.position = offset;
         }
         Ok(())
     }
 
-    /// The next entry and the length of its record, without going past it.
-    fn peek(&mut self) -> Result<Option<(DirEntry<'_>, usize)>> {
+    /// The next entry and the length of its record, without going past it, and the directory.
+    fn peek(&mut self) -> Result<Option<(BorrowedFd<'_>, DirEntry<'_>, usize)>> {
         if self.ahead.is_empty() {
             if self.chunk.is_empty() {
                 self.chunk = vec![0; CHUNK].into();
             }
-            self.ahead = 0..objfd::getdents64(self.dir.as_fd(), &mut self.chunk)?;
+            let dir = self.dir.as_ref().expect(OPEN).as_fd();
+            self.ahead = 0..objfd::getdents64(dir, &mut self.chunk)?;
             if self.ahead.is_empty() {
                 return Ok(None);
             }
         }
-        parse(&self.chunk[self.ahead.clone()]).ok_or(Errno::EIO).map(Some)
+        let (entry, record) = parse(&self.chunk[self.ahead.clone()]).ok_or(Errno::EIO)?;
+        Ok(Some((self.dir.as_ref().expect(OPEN).as_fd(), entry, record)))
     }
 
     fn advance(&mut self, record: usize, position: u64) {
@@ -70,9 +76,11 @@ impl DirStream {
     }
 }
 
+const OPEN: &str = "a directory in the table of handles is open";
+
 impl AsFd for DirStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+        self.dir.as_ref().expect(OPEN).as_fd()
     }
 }
 
@@ -89,50 +97,47 @@ fn parse(bytes: &[u8]) -> Option<(DirEntry<'_>, usize)> {
 
 impl Local {
     pub(super) fn do_opendir(&self, nodeid: NodeId, args: &abi::OpenIn) -> Result<Opened> {
-        let object = self.inodes.fd(nodeid)?;
+        let inode = self.inodes.get(nodeid)?;
         let asked = OFlag::from_bits_retain(args.flags.cast_signed());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | (asked & OFlag::O_NOATIME);
         self.handles.admit()?;
-        let dir = self.inodes.make_room(|| objfd::reopen(object.as_fd(), flags))?;
-        let fh = self.handles.open_dir(OpenDir { stream: Mutex::new(DirStream::new(dir)) });
+        let fh = self.handles.open_dir(self.inodes.open(&inode, flags)?);
         Ok(Opened { fh, flags: OpenFlags::empty(), backing: None })
     }
 
     pub(super) fn do_readdir(&self, args: &abi::ReadIn, sink: &mut DirSink<'_, '_>) -> Result<()> {
-        self.fill(args, |entry| sink.push(entry))
+        self.fill(args, |_, entry| sink.push(entry))
     }
 
     pub(super) fn do_readdirplus(
         &self,
-        nodeid: NodeId,
         args: &abi::ReadIn,
         sink: &mut DirSink<'_, '_>,
     ) -> Result<()> {
-        let parent = self.inodes.fd(nodeid)?;
-        self.fill(args, |entry| {
+        self.fill(args, |parent, entry| {
             // A lookup is counted by the kernel only if it is told: look up what surely fits.
             if !sink.fits_plus(entry.name.len()) {
                 return Err(Full);
             }
-            let known = self.look_up_entry(&parent, entry).unwrap_or_default();
+            let known = self.look_up_entry(parent, entry).unwrap_or_default();
             sink.push_plus(entry, &known)
         })
     }
 
     /// The lookup of a directory entry; `None`, and the kernel is told the name only, for `.`,
     /// `..`, and what has vanished or can not be looked at.
-    fn look_up_entry(&self, parent: &OwnedFd, entry: DirEntry<'_>) -> Option<abi::EntryOut> {
+    fn look_up_entry(&self, parent: BorrowedFd<'_>, entry: DirEntry<'_>) -> Option<abi::EntryOut> {
         let mut buffer = [0; 256];
         buffer.get_mut(..entry.name.len())?.copy_from_slice(entry.name);
         let name = std::ffi::CStr::from_bytes_until_nul(&buffer).ok().and_then(Name::new)?;
-        let found = self.find(parent, name).ok()?;
+        let found = self.inodes.find(parent, name).ok()?;
         Some(entry_out(&self.entry(found, Keep::Nothing).ok()?))
     }
 
     fn fill(
         &self,
         args: &abi::ReadIn,
-        mut push: impl FnMut(DirEntry<'_>) -> std::result::Result<(), Full>,
+        mut push: impl FnMut(BorrowedFd<'_>, DirEntry<'_>) -> std::result::Result<(), Full>,
     ) -> Result<()> {
         let dir = self.handles.dir(Fh(args.fh))?;
         let mut stream = dir.stream.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +146,7 @@ impl Local {
         loop {
             let (record, position) = match stream.peek() {
                 Ok(None) => return Ok(()),
-                Ok(Some((entry, record))) => match push(entry) {
+                Ok(Some((dir, entry, record))) => match push(dir, entry) {
                     Ok(()) => (record, entry.next_offset),
                     Err(Full) => return Ok(()),
                 },

@@ -1,32 +1,52 @@
-//! How many descriptors are held only to save reopening an inode: a bounded, second-chance list.
+//! How many descriptors are held only to save reopening an inode: bounded, second-chance lists.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crossbeam_utils::CachePadded;
 use nix::errno::Errno;
 
 use super::inode::Inode;
+use super::shard::{self, SHARDS};
 
-/// The inodes whose descriptor may be closed at any time, oldest first.
+type Clock = VecDeque<Weak<Inode>>;
+
+/// The inodes whose descriptor may be closed at any time: a list for each worker of what it has
+/// opened, oldest first, and one bound for all of them.
+///
+/// Lists are locked one at a time, and never by who holds an inode's descriptor slot.
 #[derive(Debug)]
 pub(super) struct FdCache {
     capacity: usize,
-    clock: Mutex<VecDeque<Weak<Inode>>>,
+    clocks: [CachePadded<Mutex<Clock>>; SHARDS],
+    /// Entries of all lists (relaxed: changed along with them, read as a bound).
+    entries: CachePadded<AtomicUsize>,
+    /// The list that has to give way next.
+    turn: AtomicUsize,
 }
 
 impl FdCache {
     pub(super) fn new(capacity: usize) -> Self {
-        FdCache { capacity, clock: Mutex::new(VecDeque::new()) }
+        let (clocks, entries) = Default::default();
+        FdCache { capacity, clocks, entries, turn: AtomicUsize::new(0) }
     }
 
     /// Takes up an inode that has just got a descriptor, and closes others beyond the capacity.
-    ///
-    /// Must not be called with the inode's own descriptor slot locked.
     pub(super) fn admit(&self, inode: &Arc<Inode>) {
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.push_back(Arc::downgrade(inode));
-        let excess = clock.len().saturating_sub(self.capacity);
-        evict(&mut clock, excess);
+        // Counted before somebody else can take it out.
+        let entries = self.entries.fetch_add(1, Relaxed) + 1;
+        self.clock(shard::own()).push_back(Arc::downgrade(inode));
+        let mut excess = entries.saturating_sub(self.capacity);
+        for _ in 0..SHARDS {
+            if excess == 0 {
+                break;
+            }
+            let mut clock = self.clock(self.turn.fetch_add(1, Relaxed) % SHARDS);
+            let before = clock.len();
+            evict(&mut clock, excess);
+            excess -= self.gone(before, &clock);
+        }
     }
 
     /// Runs `open`, and if descriptors have run out, closes cached ones until it works. ENFILE if
@@ -38,9 +58,15 @@ impl FdCache {
         loop {
             match open() {
                 Err(Errno::EMFILE | Errno::ENFILE) => {
-                    let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-                    let half = clock.len().div_ceil(2);
-                    if evict(&mut clock, half) == 0 && clock.is_empty() {
+                    let (mut closed, mut left) = (0, 0);
+                    for clock in 0..SHARDS {
+                        let mut clock = self.clock(clock);
+                        let before = clock.len();
+                        closed += evict(&mut clock, before.div_ceil(2));
+                        self.gone(before, &clock);
+                        left += clock.len();
+                    }
+                    if closed == 0 && left == 0 {
                         return Err(Errno::ENFILE);
                     }
                 }
@@ -54,27 +80,46 @@ impl FdCache {
     /// A descriptor, or a backing file, keeps the space of a file that somebody has deleted behind
     /// the mount; so none is kept for longer than it is of use.
     pub(super) fn age(&self) -> bool {
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.retain(|inode| {
-            let Some(inode) = inode.upgrade() else { return false };
-            let keep = inode.take_used();
-            if !keep {
-                inode.close_cached();
-            }
-            keep
-        });
-        !clock.is_empty()
+        let mut left = false;
+        for clock in 0..SHARDS {
+            let mut clock = self.clock(clock);
+            let before = clock.len();
+            clock.retain(|inode| {
+                let Some(inode) = inode.upgrade() else { return false };
+                let keep = inode.take_used();
+                if !keep {
+                    inode.close_cached();
+                }
+                keep
+            });
+            self.gone(before, &clock);
+            left |= !clock.is_empty();
+        }
+        left
     }
 
     pub(super) fn len(&self) -> u64 {
-        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.iter().filter(|inode| inode.strong_count() > 0).count() as u64
+        let alive = |clock| {
+            self.clock(clock).iter().filter(|inode| inode.strong_count() > 0).count() as u64
+        };
+        (0..SHARDS).map(alive).sum()
+    }
+
+    fn clock(&self, index: usize) -> MutexGuard<'_, Clock> {
+        self.clocks[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what a list has lost since it had `before` entries.
+    fn gone(&self, before: usize, clock: &Clock) -> usize {
+        let gone = before - clock.len();
+        self.entries.fetch_sub(gone, Relaxed);
+        gone
     }
 }
 
 /// Takes `count` inodes out and closes their descriptors; tells how many were closed. One that was
 /// used since it last came up gets another round.
-fn evict(clock: &mut VecDeque<Weak<Inode>>, count: usize) -> usize {
+fn evict(clock: &mut Clock, count: usize) -> usize {
     let (mut chances, mut closed) = (clock.len(), 0);
     let mut taken = 0;
     while taken < count {

@@ -1,22 +1,22 @@
 //! Open files and directories, by the `fh` that the kernel names them with.
 
-use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use crossbeam_utils::CachePadded;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::backing::IoMode;
 use super::dir::DirStream;
 use super::inode::Inode;
+use super::shard::{self, SHARDS};
 use crate::fs::{Fh, Result};
 
-const SHARDS: usize = 16;
-
 /// An open file: a descriptor of the source, opened as the caller asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     pub(super) inode: Arc<Inode>,
@@ -41,18 +41,21 @@ impl OpenFile {
 }
 
 /// An open directory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct OpenDir {
     pub(super) stream: Mutex<DirStream>,
 }
 
-type Shards<T> = [RwLock<HashMap<u64, Arc<T>>>; SHARDS];
+/// Released directories whose memory each shard keeps for the next OPENDIR.
+const SPARE_DIRS: usize = 8;
 
+/// Open files and directories. A shard belongs to the worker that opens; the others come by when
+/// they serve a request on what it has opened.
 #[derive(Debug)]
 pub(super) struct HandleTable {
-    files: Shards<OpenFile>,
-    dirs: Shards<OpenDir>,
-    next: AtomicU64,
+    files: [CachePadded<RwLock<Slab<OpenFile>>>; SHARDS],
+    dirs: [CachePadded<RwLock<Slab<Arc<OpenDir>>>>; SHARDS],
+    spare_dirs: [CachePadded<Mutex<Vec<Arc<OpenDir>>>>; SHARDS],
     /// Open files and directories (relaxed: a few more or less than the limit do not matter).
     open: AtomicU64,
     limit: u64,
@@ -61,8 +64,8 @@ pub(super) struct HandleTable {
 impl HandleTable {
     /// A table of at most `limit` open files and directories.
     pub(super) fn new(limit: u64) -> Self {
-        let (files, dirs) = (Shards::default(), Shards::default());
-        HandleTable { files, dirs, next: AtomicU64::new(0), open: AtomicU64::new(0), limit }
+        let (files, dirs, spare_dirs) = Default::default();
+        HandleTable { files, dirs, spare_dirs, open: AtomicU64::new(0), limit }
     }
 
     /// ENFILE if no more may be opened: each costs the daemon a descriptor, of which everything
@@ -72,14 +75,19 @@ impl HandleTable {
     }
 
     pub(super) fn open_file(&self, file: OpenFile) -> Fh {
-        self.insert(&self.files, file)
+        self.open.fetch_add(1, Relaxed);
+        insert(&self.files, file)
     }
 
-    pub(super) fn open_dir(&self, dir: OpenDir) -> Fh {
-        self.insert(&self.dirs, dir)
+    pub(super) fn open_dir(&self, dir: OwnedFd) -> Fh {
+        self.open.fetch_add(1, Relaxed);
+        let mut spare = lock(&self.spare_dirs[shard::own()]).pop().unwrap_or_default();
+        let stream = Arc::get_mut(&mut spare).expect("nobody else has a released directory");
+        stream.stream.get_mut().unwrap_or_else(PoisonError::into_inner).open(dir);
+        insert(&self.dirs, spare)
     }
 
-    pub(super) fn file(&self, fh: Fh) -> Result<Arc<OpenFile>> {
+    pub(super) fn file(&self, fh: Fh) -> Result<OpenFile> {
         find(&self.files, fh)
     }
 
@@ -87,47 +95,177 @@ impl HandleTable {
         find(&self.dirs, fh)
     }
 
-    pub(super) fn close_file(&self, fh: Fh) -> Option<Arc<OpenFile>> {
+    pub(super) fn close_file(&self, fh: Fh) -> Option<OpenFile> {
         let closed = remove(&self.files, fh);
         self.open.fetch_sub(closed.is_some().into(), Relaxed);
         closed
     }
 
     pub(super) fn close_dir(&self, fh: Fh) {
-        let closed = remove(&self.dirs, fh).is_some();
-        self.open.fetch_sub(closed.into(), Relaxed);
+        let Some(mut closed) = remove(&self.dirs, fh) else { return };
+        self.open.fetch_sub(1, Relaxed);
+        // One that somebody still reads goes with the last of them.
+        if let Some(dir) = Arc::get_mut(&mut closed) {
+            dir.stream.get_mut().unwrap_or_else(PoisonError::into_inner).close();
+            let mut spare = lock(&self.spare_dirs[shard::own()]);
+            if spare.len() < SPARE_DIRS {
+                spare.push(closed);
+            }
+        }
     }
 
     /// Open files and open directories.
     pub(super) fn counts(&self) -> (u64, u64) {
         (count(&self.files), count(&self.dirs))
     }
+}
 
-    fn insert<T>(&self, shards: &Shards<T>, value: T) -> Fh {
-        self.open.fetch_add(1, Relaxed);
-        let fh = self.next.fetch_add(1, Relaxed);
-        let mut shard = shards[index(fh)].write().unwrap_or_else(PoisonError::into_inner);
-        shard.insert(fh, Arc::new(value));
-        Fh(fh)
+/// Values in numbered places that are used again.
+#[derive(Debug)]
+struct Slab<T> {
+    places: Vec<Place<T>>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    /// How often it was given back: an `fh` names one use of a place, not the next.
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Slab { places: Vec::new(), free: Vec::new() }
     }
 }
 
-fn index(fh: u64) -> usize {
-    usize::try_from(fh % SHARDS as u64).unwrap_or(0)
+impl<T> Slab<T> {
+    /// Puts `value` into a free place; tells the place and its generation.
+    fn insert(&mut self, value: T) -> (u32, u32) {
+        if let Some(at) = self.free.pop()
+            && let Some(place) = self.places.get_mut(index(at))
+        {
+            place.value = Some(value);
+            return (at, place.generation);
+        }
+        let at = u32::try_from(self.places.len()).expect("descriptors are far fewer");
+        self.places.push(Place { generation: 0, value: Some(value) });
+        // So that giving one back never has to ask for memory.
+        self.free.reserve(self.places.len() - self.free.len());
+        (at, 0)
+    }
+
+    fn get(&self, at: u32, generation: u32) -> Option<&T> {
+        let place = self.places.get(index(at)).filter(|place| place.generation == generation)?;
+        place.value.as_ref()
+    }
+
+    fn remove(&mut self, at: u32, generation: u32) -> Option<T> {
+        let place = self.places.get_mut(index(at))?;
+        let value = if place.generation == generation { place.value.take() } else { None };
+        if value.is_some() {
+            place.generation = place.generation.wrapping_add(1);
+            self.free.push(at);
+        }
+        value
+    }
+
+    fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
 }
 
-fn find<T>(shards: &Shards<T>, fh: Fh) -> Result<Arc<T>> {
-    let shard = shards[index(fh.0)].read().unwrap_or_else(PoisonError::into_inner);
-    shard.get(&fh.0).cloned().ok_or(Errno::EBADF)
+/// An `fh` is the generation in its upper half, and the place and shard in the lower.
+#[expect(clippy::cast_possible_truncation, reason = "the halves of 64 bits")]
+fn split(fh: Fh) -> (usize, u32, u32) {
+    let (generation, low) = ((fh.0 >> 32) as u32, fh.0 as u32);
+    (index(low) % SHARDS, low / SHARDS as u32, generation)
 }
 
-fn remove<T>(shards: &Shards<T>, fh: Fh) -> Option<Arc<T>> {
-    shards[index(fh.0)].write().unwrap_or_else(PoisonError::into_inner).remove(&fh.0)
+fn index(place: u32) -> usize {
+    usize::try_from(place).unwrap_or(usize::MAX)
+}
+
+type Shards<T> = [CachePadded<RwLock<Slab<T>>>];
+
+fn insert<T>(shards: &Shards<T>, value: T) -> Fh {
+    let own = shard::own();
+    let mut slab = shards[own].write().unwrap_or_else(PoisonError::into_inner);
+    let (place, generation) = slab.insert(value);
+    let low = u64::from(place) * SHARDS as u64 + own as u64;
+    Fh((u64::from(generation) << 32) | low)
+}
+
+fn find<T: Clone>(shards: &Shards<T>, fh: Fh) -> Result<T> {
+    let (shard, place, generation) = split(fh);
+    let slab = shards[shard].read().unwrap_or_else(PoisonError::into_inner);
+    slab.get(place, generation).cloned().ok_or(Errno::EBADF)
+}
+
+fn remove<T>(shards: &Shards<T>, fh: Fh) -> Option<T> {
+    let (shard, place, generation) = split(fh);
+    let mut slab = shards[shard].write().unwrap_or_else(PoisonError::into_inner);
+    slab.remove(place, generation)
 }
 
 fn count<T>(shards: &Shards<T>) -> u64 {
-    let len = |shard: &RwLock<HashMap<_, _>>| {
-        shard.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+    let len = |slab: &CachePadded<RwLock<Slab<T>>>| {
+        slab.read().unwrap_or_else(PoisonError::into_inner).len() as u64
     };
     shards.iter().map(len).sum()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_used_again_but_never_under_the_same_name() {
+        let mut slab = Slab::default();
+        let first = slab.insert("first");
+        let other = slab.insert("other");
+        assert_eq!(slab.remove(first.0, first.1), Some("first"));
+        assert_eq!(slab.remove(first.0, first.1), None, "released twice");
+        let second = slab.insert("second");
+        assert_eq!((second.0, second.1), (first.0, first.1 + 1));
+        assert_eq!(slab.get(first.0, first.1), None);
+        assert_eq!(slab.get(second.0, second.1), Some(&"second"));
+        assert_eq!(slab.get(other.0, other.1), Some(&"other"));
+        assert_eq!((slab.len(), slab.get(7, 0)), (2, None));
+    }
+
+    #[test]
+    fn a_name_that_was_never_given_is_none() {
+        let table = HandleTable::new(10);
+        for raw in [0, 1, 17, 1 << 32, u64::MAX] {
+            assert!(table.file(Fh(raw)).is_err() && table.dir(Fh(raw)).is_err());
+            assert!(table.close_file(Fh(raw)).is_none());
+            table.close_dir(Fh(raw));
+        }
+        assert_eq!(table.counts(), (0, 0));
+        table.admit().expect("nothing is open");
+    }
+
+    #[test]
+    fn directories_of_several_threads_are_told_apart_and_closed_by_any() {
+        let table = HandleTable::new(100);
+        let open = || -> OwnedFd { File::open("/").expect("every machine has it").into() };
+        let handles: Vec<Fh> = std::thread::scope(|scope| {
+            let threads = (0..20).map(|_| scope.spawn(|| table.open_dir(open())));
+            let threads: Vec<_> = threads.collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert_eq!(table.counts(), (0, 20));
+        for fh in &handles {
+            table.dir(*fh).expect("open");
+            table.close_dir(*fh);
+            assert!(table.dir(*fh).is_err());
+        }
+        assert_eq!(table.counts(), (0, 0));
+    }
 }

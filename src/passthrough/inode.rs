@@ -7,20 +7,24 @@
 //! Lock order: a shard of `by_key`, then one of `by_id`, then an inode's descriptor slot.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag, fstat};
+use rustc_hash::FxBuildHasher;
 
 use super::backing::OpenState;
 use super::fds::FdCache;
+use super::shard::SHARDS;
 use crate::fs::{NodeId, Result};
 use crate::sys::handle::FileHandle;
+use crate::sys::objfd;
 
-const SHARDS: usize = 16;
+mod find;
 
 /// What an inode is, for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,14 +59,23 @@ enum Slot {
 /// An object of the source that was just found under some name.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) fd: OwnedFd,
+    pub(super) object: Object,
     pub(super) stat: FileStat,
+}
+
+/// What an object of the source was found to be.
+#[derive(Debug)]
+pub(super) enum Object {
+    /// What this O_PATH descriptor refers to.
+    Fd(OwnedFd),
+    /// What this opens.
+    Handle(FileHandle),
 }
 
 impl Found {
     pub(super) fn new(fd: OwnedFd) -> Result<Self> {
         let stat = fstat(&fd)?;
-        Ok(Found { fd, stat })
+        Ok(Found { object: Object::Fd(fd), stat })
     }
 }
 
@@ -75,15 +88,20 @@ pub(super) enum Keep {
     Nothing,
 }
 
+/// Numbers and generations that file systems give, and numbers of our own: nobody can choose them to
+/// collide, so they need no keyed hash.
+type Map<K> = HashMap<K, Arc<Inode>, FxBuildHasher>;
+
 #[derive(Debug)]
 pub(super) struct InodeTable {
-    by_key: [Mutex<HashMap<Key, Arc<Inode>>>; SHARDS],
-    by_id: [RwLock<HashMap<NodeId, Arc<Inode>>>; SHARDS],
-    hasher: RandomState,
+    by_key: [Mutex<Map<Key>>; SHARDS],
+    by_id: [RwLock<Map<NodeId>>; SHARDS],
     next_id: AtomicU64,
     root: Arc<Inode>,
     /// A directory of the source's file system, for open_by_handle_at; `None` without handles.
     mount: Option<OwnedFd>,
+    /// Handles tell inode numbers (see `find`).
+    numbered: bool,
     fds: FdCache,
 }
 
@@ -91,6 +109,7 @@ impl InodeTable {
     pub(super) fn new(root: OwnedFd, mount: Option<OwnedFd>, fd_capacity: usize) -> Result<Self> {
         let stat = fstat(&root)?;
         let key = identify(&root, &stat, mount.is_some())?;
+        let numbered = matches!(key, Key::Handle(handle) if handle.ino32().is_some());
         let inode = Inode {
             nodeid: NodeId::ROOT,
             key,
@@ -103,10 +122,10 @@ impl InodeTable {
         let table = InodeTable {
             by_key: Default::default(),
             by_id: Default::default(),
-            hasher: RandomState::new(),
             next_id: AtomicU64::new(NodeId::ROOT.0 + 1),
             root: root.clone(),
             mount,
+            numbered,
             fds: FdCache::new(fd_capacity),
         };
         table.key_shard(&key).insert(key, root.clone());
@@ -131,14 +150,10 @@ impl InodeTable {
     /// An O_PATH descriptor of `inode`, reopened by its handle if the cache has closed it.
     pub(super) fn fd_of(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
         inode.used.store(true, Relaxed);
-        if let Slot::Cached(fd) | Slot::Pinned(fd) = &*inode.slot() {
-            return Ok(fd.clone());
+        if let Some(fd) = inode.open_fd() {
+            return Ok(fd);
         }
-        let (Key::Handle(handle), Some(mount)) = (&inode.key, &self.mount) else {
-            return Err(Errno::ESTALE);
-        };
-        let flags = libc::O_PATH | libc::O_NOFOLLOW;
-        let fd = Arc::new(self.fds.make_room(|| handle.open(mount.as_fd(), flags))?);
+        let fd = self.path_fd(inode)?;
         let mut slot = inode.slot();
         match &*slot {
             Slot::Closed => *slot = Slot::Cached(fd.clone()),
@@ -150,6 +165,31 @@ impl InodeTable {
         Ok(fd)
     }
 
+    /// An O_PATH descriptor by the inode's handle.
+    fn path_fd(&self, inode: &Inode) -> Result<Arc<OwnedFd>> {
+        let (Key::Handle(handle), Some(mount)) = (&inode.key, &self.mount) else {
+            return Err(Errno::ESTALE);
+        };
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        self.fds.make_room(|| handle.open(mount.as_fd(), flags)).map(Arc::new)
+    }
+
+    /// Opens the object itself. Flags that would look up or create a name are ignored.
+    pub(super) fn open(&self, inode: &Arc<Inode>, flags: OFlag) -> Result<OwnedFd> {
+        let pinned = matches!(*inode.slot(), Slot::Pinned(_));
+        if let (Key::Handle(handle), Some(mount), false) = (&inode.key, &self.mount, pinned) {
+            // Cheaper than by its descriptor, should there be one: no walk through /proc.
+            let flags = objfd::without_name(flags).bits();
+            match self.fds.make_room(|| handle.open(mount.as_fd(), flags)) {
+                // Deleted behind the mount; its descriptor may still be there.
+                Err(Errno::ESTALE) => {}
+                result => return result,
+            }
+        }
+        let object = self.fd_of(inode)?;
+        self.fds.make_room(|| objfd::reopen(object.as_fd(), flags))
+    }
+
     /// Runs `open` with room for one more descriptor made if there is none.
     pub(super) fn make_room<T>(&self, open: impl FnMut() -> Result<T>) -> Result<T> {
         self.fds.make_room(open)
@@ -157,22 +197,27 @@ impl InodeTable {
 
     /// Counts a lookup of what was found, and gives it a nodeid if it has none yet.
     pub(super) fn acquire(&self, found: Found, keep: Keep) -> Result<Arc<Inode>> {
-        let key = identify(&found.fd, &found.stat, self.mount.is_some())?;
+        let (key, fd) = match found.object {
+            Object::Fd(fd) => (identify(&fd, &found.stat, self.mount.is_some())?, Some(fd)),
+            Object::Handle(handle) => (Key::Handle(handle), None),
+        };
         let mut shard = self.key_shard(&key);
         if let Some(inode) = shard.get(&key) {
             inode.nlookup.fetch_add(1, Relaxed);
             let inode = inode.clone();
             drop(shard);
-            if keep == Keep::Fd && inode.offer(found.fd) {
+            if let (Keep::Fd, Some(fd)) = (keep, fd)
+                && inode.offer(fd)
+            {
                 self.fds.admit(&inode);
             }
             return Ok(inode);
         }
-        let reopenable = matches!(key, Key::Handle(_));
-        let slot = match (reopenable, keep) {
-            (false, _) => Slot::Pinned(Arc::new(found.fd)),
-            (true, Keep::Fd) => Slot::Cached(Arc::new(found.fd)),
-            (true, Keep::Nothing) => Slot::Closed,
+        let slot = match (fd, &key, keep) {
+            (Some(fd), Key::Number { .. }, _) => Slot::Pinned(Arc::new(fd)),
+            (Some(fd), Key::Handle(_), Keep::Fd) => Slot::Cached(Arc::new(fd)),
+            (_, Key::Handle(_), _) => Slot::Closed,
+            (None, Key::Number { .. }, _) => return Err(Errno::ESTALE),
         };
         let cached = matches!(slot, Slot::Cached(_));
         let inode = Arc::new(Inode {
@@ -211,20 +256,12 @@ impl InodeTable {
         }
     }
 
-    /// Keeps an inode reachable whose last name was just removed: `fd` refers to it. The kernel may
-    /// still hold it (a working directory, an O_PATH descriptor), and a handle would not open it
-    /// once nobody else does.
-    pub(super) fn pin_if_unlinked(&self, fd: OwnedFd) {
-        let Ok(stat) = fstat(&fd) else { return };
-        let last_name_gone = stat.st_nlink == 0 || kind(&stat) == SFlag::S_IFDIR;
-        if !last_name_gone || self.mount.is_none() {
-            return;
-        }
-        let Ok(key) = identify(&fd, &stat, true) else { return };
-        let inode = self.key_shard(&key).get(&key).cloned();
-        if let Some(inode) = inode {
-            *inode.slot() = Slot::Pinned(Arc::new(fd));
-        }
+    /// Counts a lookup of an inode that the kernel knows by another name. ESTALE if it does not.
+    pub(super) fn count_lookup(&self, inode: &Arc<Inode>) -> Result<()> {
+        let shard = self.key_shard(&inode.key);
+        let known = shard.get(&inode.key).filter(|known| Arc::ptr_eq(known, inode));
+        known.ok_or(Errno::ESTALE)?.nlookup.fetch_add(1, Relaxed);
+        Ok(())
     }
 
     /// Lets go of what is kept for speed and was not used since this was last called; tells whether
@@ -234,7 +271,7 @@ impl InodeTable {
     }
 
     pub(super) fn len(&self) -> u64 {
-        let count = |shard: &Mutex<HashMap<_, _>>| {
+        let count = |shard: &Mutex<Map<_>>| {
             shard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
         };
         self.by_key.iter().map(count).sum()
@@ -244,9 +281,11 @@ impl InodeTable {
         self.fds.len()
     }
 
-    fn key_shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Inode>>> {
-        let hash = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
-        self.by_key[hash].lock().unwrap_or_else(PoisonError::into_inner)
+    fn key_shard(&self, key: &Key) -> MutexGuard<'_, Map<Key>> {
+        // Neither the bits that choose a bucket nor those that tell its entries apart.
+        let hash = FxBuildHasher.hash_one(key) >> 32;
+        let shard = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
+        self.by_key[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn insert_id(&self, inode: Arc<Inode>) {
@@ -256,6 +295,14 @@ impl InodeTable {
 }
 
 impl Inode {
+    /// Its descriptor if it has one.
+    fn open_fd(&self) -> Option<Arc<OwnedFd>> {
+        match &*self.slot() {
+            Slot::Cached(fd) | Slot::Pinned(fd) => Some(fd.clone()),
+            Slot::Closed => None,
+        }
+    }
+
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.fd.lock().unwrap_or_else(PoisonError::into_inner)
     }

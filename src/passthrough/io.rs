@@ -135,9 +135,8 @@ impl Local {
     }
 
     pub(super) fn do_syncfs(&self, nodeid: NodeId) -> Result<()> {
-        let object = self.inodes.fd(nodeid)?;
-        let fd = self.inodes.make_room(|| objfd::reopen(object.as_fd(), OFlag::O_RDONLY))?;
-        syncfs(&fd)
+        let inode = self.inodes.get(nodeid)?;
+        syncfs(&self.inodes.open(&inode, OFlag::O_RDONLY)?)
     }
 }
 

@@ -13,12 +13,13 @@ mod inode;
 mod io;
 mod namespace;
 mod open;
+mod shard;
 mod xattr;
 
 use std::ffi::CStr;
 use std::fs::File;
 use std::io as stdio;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -78,6 +79,8 @@ struct Settings {
     private: bool,
     /// Who may use a mount on which the kernel does not check permissions.
     owner: u32,
+    /// As whom the daemon acts where it is not for its caller.
+    daemon: u32,
 }
 
 /// Why a source can not be shown.
@@ -138,6 +141,7 @@ impl Local {
             has_reserve: kind == EXT4_SUPER_MAGIC,
             private,
             owner: nix::unistd::getuid().as_raw(),
+            daemon: nix::unistd::geteuid().as_raw(),
         };
         // Cached descriptors give way to open files; the rest is for what operations open in passing,
         // and for the daemon itself.
@@ -405,11 +409,11 @@ impl Filesystem for Local {
     fn readdirplus(
         &self,
         _: &Caller,
-        nodeid: NodeId,
+        _: NodeId,
         args: &abi::ReadIn,
         sink: &mut DirSink<'_, '_>,
     ) -> Result<()> {
-        self.do_readdirplus(nodeid, args, sink)
+        self.do_readdirplus(args, sink)
     }
 
     fn releasedir(&self, _: NodeId, args: &abi::ReleaseIn) -> Result<()> {
@@ -481,7 +485,7 @@ impl Filesystem for Local {
 }
 
 /// Opens `name` in the directory `parent` without following a link: the object itself.
-fn open_child(parent: &OwnedFd, name: Name<'_>) -> Result<OwnedFd> {
+fn open_child(parent: BorrowedFd<'_>, name: Name<'_>) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     nix::fcntl::openat(parent, name.as_c_str(), flags, Mode::empty())
 }

@@ -8,28 +8,26 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
-use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
+use super::Local;
 use super::inode::{Found, Keep};
-use super::{Local, open_child};
 use crate::abi;
 use crate::fs::{Attributes, Caller, Entry, Name, NodeId, Payload, Rename, Result};
 use crate::sys::caller::{self, impersonate};
-use crate::sys::objfd::ProcPath;
+use crate::sys::objfd::{self, ProcPath};
+
+/// Longer than any target of a symbolic link.
+const READLINK_MAX: usize = libc::PATH_MAX.unsigned_abs() as usize;
 
 impl Local {
     pub(super) fn do_lookup(&self, parent: NodeId, name: Name<'_>) -> Result<Entry> {
         let parent = self.inodes.fd(parent)?;
-        match self.find(&parent, name) {
+        match self.inodes.find(parent.as_fd(), name) {
             Err(Errno::ENOENT) if !self.settings.negative_valid.is_zero() => Ok(self.absent()),
             found => self.entry(found?, Keep::Fd),
         }
-    }
-
-    /// Opens `name` and reads its attributes, both of the same object.
-    pub(super) fn find(&self, parent: &OwnedFd, name: Name<'_>) -> Result<Found> {
-        Found::new(self.inodes.make_room(|| open_child(parent, name))?)
     }
 
     /// The reply for what was found; counts a lookup.
@@ -55,7 +53,8 @@ impl Local {
     ) -> Result<Entry> {
         let parent = self.inodes.fd(parent)?;
         make(&parent)?;
-        self.entry(self.find(&parent, name)?, Keep::Fd)
+        // What was just made is too young to be identified by its name.
+        self.entry(self.inodes.find_open(parent.as_fd(), name)?, Keep::Fd)
     }
 
     pub(super) fn do_symlink(
@@ -106,12 +105,16 @@ impl Local {
         newparent: NodeId,
         newname: Name<'_>,
     ) -> Result<Entry> {
-        let object = self.inodes.fd(nodeid)?;
-        self.make(newparent, newname, |parent| {
-            let path = ProcPath::new(object.as_fd());
-            let flags = AtFlags::AT_SYMLINK_FOLLOW;
-            linkat(AT_FDCWD, path.as_c_str(), parent, newname.as_c_str(), flags)
-        })
+        let inode = self.inodes.get(nodeid)?;
+        let object = self.inodes.fd_of(&inode)?;
+        let newparent = self.inodes.fd(newparent)?;
+        let path = ProcPath::new(object.as_fd());
+        let flags = AtFlags::AT_SYMLINK_FOLLOW;
+        linkat(AT_FDCWD, path.as_c_str(), &*newparent, newname.as_c_str(), flags)?;
+        let attributes = self.attributes(&fstat(&*object)?);
+        self.inodes.count_lookup(&inode)?;
+        let entry_valid = self.settings.entry_valid;
+        Ok(Entry { nodeid, generation: 0, entry_valid, attributes })
     }
 
     pub(super) fn do_remove(
@@ -121,10 +124,10 @@ impl Local {
         flags: UnlinkatFlags,
     ) -> Result<()> {
         let parent = self.inodes.fd(parent)?;
-        let doomed = self.inodes.make_room(|| open_child(&parent, name));
+        let doomed = self.inodes.doomed(parent.as_fd(), name);
         unlinkat(&*parent, name.as_c_str(), flags)?;
-        if let Ok(doomed) = doomed {
-            self.inodes.pin_if_unlinked(doomed);
+        if let Some(doomed) = doomed {
+            doomed.pin_if_unlinked();
         }
         Ok(())
     }
@@ -133,9 +136,11 @@ impl Local {
         let Rename { parent, name, newparent, newname, flags } = *names;
         let (parent, newparent) = (self.inodes.fd(parent)?, self.inodes.fd(newparent)?);
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
-        let doomed = match flags.contains(RenameFlags::RENAME_EXCHANGE) {
-            true => Err(Errno::EEXIST),
-            false => self.inodes.make_room(|| open_child(&newparent, newname)),
+        let replaces =
+            !flags.intersects(RenameFlags::RENAME_EXCHANGE | RenameFlags::RENAME_NOREPLACE);
+        let doomed = match replaces {
+            true => self.inodes.doomed(newparent.as_fd(), newname),
+            false => None,
         };
         {
             // A whiteout is a new object that belongs to whoever renames.
@@ -143,16 +148,22 @@ impl Local {
             let _as_caller = whiteout.then(|| impersonate(caller.uid, caller.gid)).transpose()?;
             renameat2(&*parent, name.as_c_str(), &*newparent, newname.as_c_str(), flags)?;
         }
-        if let Ok(doomed) = doomed {
-            self.inodes.pin_if_unlinked(doomed);
+        if let Some(doomed) = doomed {
+            doomed.pin_if_unlinked();
         }
         Ok(())
     }
 
     pub(super) fn do_readlink(&self, nodeid: NodeId, out: &mut Payload<'_>) -> Result<()> {
         let fd = self.inodes.fd(nodeid)?;
-        let target = nix::fcntl::readlinkat(&*fd, c"")?;
-        out.extend(std::os::unix::ffi::OsStrExt::as_bytes(target.as_os_str()))
+        let target = out.spare(READLINK_MAX);
+        let room = target.len();
+        let len = objfd::readlink(fd.as_fd(), target)?;
+        if len == room {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        out.advance(len);
+        Ok(())
     }
 }
 

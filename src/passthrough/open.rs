@@ -9,7 +9,7 @@ use nix::sys::stat::fstat;
 
 use super::backing::{DataPath, IoMode, Preferred};
 use super::handle::OpenFile;
-use super::inode::{Found, Inode, Keep};
+use super::inode::{Found, Inode, Keep, Object};
 use super::namespace::{prepare, split};
 use super::{Local, shared};
 use crate::abi::{self, OpenFlags};
@@ -26,14 +26,13 @@ impl Local {
     ) -> Result<Opened> {
         let inode = self.inodes.get(nodeid)?;
         let flags = wire_flags(args.flags);
-        let object = self.inodes.fd_of(&inode)?;
         self.handles.admit()?;
         let mut daemon_flags = daemon_flags(flags);
         if !caller::is_patient() {
             // Somebody's lease: EWOULDBLOCK, and a thread that may wait for its holder does it again.
             daemon_flags |= OFlag::O_NONBLOCK;
         }
-        let reopen = || self.inodes.make_room(|| objfd::reopen(object.as_fd(), daemon_flags));
+        let reopen = || self.inodes.open(&inode, daemon_flags);
         let fd = match flags.contains(OFlag::O_TRUNC) {
             true => {
                 caller::keep_suid(args.open_flags & abi::OPEN_KILL_SUIDGID == 0);
@@ -69,7 +68,8 @@ impl Local {
             Err(Errno::EEXIST) if !flags.contains(OFlag::O_EXCL) => return Err(Errno::ESTALE),
             fd => fd?,
         };
-        self.created(fd, flags)
+        let object = self.inodes.identify_created(&fd)?;
+        self.created(fd, object, flags)
     }
 
     pub(super) fn do_tmpfile(
@@ -84,7 +84,9 @@ impl Local {
         let open_flags = (flags & keep) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
         let fd = self
             .create_as(caller, args, || openat(&*parent, c".", open_flags, split(args.mode).1))?;
-        self.created(fd, flags)
+        // A file that has no name can not be reopened by its handle once this descriptor is closed.
+        let object = self.inodes.make_room(|| objfd::reopen(fd.as_fd(), OFlag::O_PATH))?;
+        self.created(fd, Object::Fd(object), flags)
     }
 
     fn create_as(
@@ -99,11 +101,8 @@ impl Local {
         self.inodes.make_room(create)
     }
 
-    fn created(&self, fd: OwnedFd, flags: OFlag) -> Result<(Entry, Opened)> {
-        // The table wants a descriptor of its own; a file that has no name yet can not be reopened
-        // by its handle alone once this one is closed, so O_TMPFILE's is kept like any other.
-        let object = self.inodes.make_room(|| objfd::reopen(fd.as_fd(), OFlag::O_PATH))?;
-        let found = Found { stat: fstat(&fd)?, fd: object };
+    fn created(&self, fd: OwnedFd, object: Object, flags: OFlag) -> Result<(Entry, Opened)> {
+        let found = Found { stat: fstat(&fd)?, object };
         let attributes = self.attributes(&found.stat);
         let preferred = preferred(found.stat.st_mode);
         let inode = self.inodes.acquire(found, Keep::Fd)?;
@@ -119,11 +118,7 @@ impl Local {
         flags: OFlag,
         preferred: Preferred,
     ) -> Result<Opened> {
-        let data = self.data_path()?;
-        let mode = match self.inodes.fd_of(&inode) {
-            Ok(object) => data.open(&inode, object.as_fd(), preferred),
-            Err(_) => data.open(&inode, fd.as_fd(), preferred),
-        };
+        let mode = self.data_path()?.open(&inode, preferred, || self.inodes.fd_of(&inode));
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         let (open_flags, backing) = match mode {
             // Closing a local file has nothing to tell: no FLUSH.

@@ -47,11 +47,18 @@ impl Local {
             return objfd::listxattr(fd.as_fd(), list);
         }
         // The source shows us trusted.* names, which it hides from everybody else.
-        let mut all = vec![0; objfd::listxattr(fd.as_fd(), &mut [])?];
-        let len = objfd::listxattr(fd.as_fd(), &mut all)?;
-        let visible = all[..len]
-            .split_inclusive(|byte| *byte == 0)
-            .filter(|name| !name.starts_with(b"trusted."));
+        let (mut few, mut many) = ([0; 1024], Vec::new());
+        let all = match objfd::listxattr(fd.as_fd(), &mut few) {
+            Ok(len) => &few[..len],
+            Err(Errno::ERANGE) => {
+                many.resize(objfd::listxattr(fd.as_fd(), &mut [])?, 0);
+                let len = objfd::listxattr(fd.as_fd(), &mut many)?;
+                &many[..len]
+            }
+            Err(errno) => return Err(errno),
+        };
+        let visible =
+            all.split_inclusive(|byte| *byte == 0).filter(|name| !name.starts_with(b"trusted."));
         let mut filled = 0;
         for name in visible {
             if !list.is_empty() {

@@ -1,6 +1,8 @@
 //! File handles: name_to_handle_at(2) and open_by_handle_at(2).
 #![expect(unsafe_code, reason = "struct file_handle has a flexible tail")]
 
+use std::ffi::CStr;
+use std::hash::{Hash, Hasher};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -10,7 +12,7 @@ const BYTES_MAX: u8 = 40;
 
 /// Identifies an inode of one file system for as long as it exists: unlike its number, it is not
 /// given to a later inode, because it contains the generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileHandle {
     kind: i32,
     len: u8,
@@ -29,27 +31,46 @@ impl FileHandle {
     ///
     /// EOPNOTSUPP if its file system has none; EOVERFLOW if they are longer than 40 bytes.
     pub fn of(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        Self::get(fd, c"", libc::AT_EMPTY_PATH)
+    }
+
+    /// The handle of `name` in the directory `dir`: the object itself, should it be a link.
+    ///
+    /// Errors as [`of`](Self::of), and those of looking a name up.
+    pub fn at(dir: BorrowedFd<'_>, name: &CStr) -> Result<Self, Errno> {
+        Self::get(dir, name, 0)
+    }
+
+    fn get(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Self, Errno> {
         let mut raw = Raw {
             handle_bytes: BYTES_MAX.into(),
             handle_type: 0,
             f_handle: [0; BYTES_MAX as usize],
         };
         let mut mount_id = 0;
-        // SAFETY: `raw` is a file_handle with room for `handle_bytes` bytes behind its header, the
-        // path is an empty C string, and all three pointers outlive the call.
+        // SAFETY: `raw` is a file_handle with room for `handle_bytes` bytes behind its header,
+        // `name` is a C string, and all three pointers outlive the call.
         let result = unsafe {
             libc::name_to_handle_at(
-                fd.as_raw_fd(),
-                c"".as_ptr(),
+                dir.as_raw_fd(),
+                name.as_ptr(),
                 (&raw mut raw).cast(),
                 &raw mut mount_id,
-                libc::AT_EMPTY_PATH,
+                flags,
             )
         };
         Errno::result(result)?;
         let len = u8::try_from(raw.handle_bytes).map_err(|_| Errno::EOVERFLOW)?;
-        // The bytes behind `len` stay zero, so that equality and hash see the handle only.
+        // The bytes behind `len` stay zero, so that equality sees the handle only.
         Ok(FileHandle { kind: raw.handle_type, len, bytes: raw.f_handle })
+    }
+
+    /// The inode number, where the handle is nothing but that and a generation
+    /// (`FILEID_INO32_GEN`, as ext4 has).
+    pub fn ino32(&self) -> Option<u32> {
+        const FILEID_INO32_GEN: i32 = 1;
+        let [a, b, c, d, ..] = self.bytes;
+        (self.kind == FILEID_INO32_GEN && self.len == 8).then(|| u32::from_ne_bytes([a, b, c, d]))
     }
 
     /// Opens the inode; `mount` is a directory of its file system, not opened with O_PATH.
@@ -69,5 +90,16 @@ impl FileHandle {
         let fd = Errno::result(fd)?;
         // SAFETY: the call just returned this descriptor to us alone.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+/// The bytes that there are, not the room for more.
+impl Hash for FileHandle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for word in self.bytes[..usize::from(self.len.min(BYTES_MAX))].chunks(8) {
+            let mut padded = [0; 8];
+            padded[..word.len()].copy_from_slice(word);
+            state.write_u64(u64::from_ne_bytes(padded));
+        }
     }
 }

@@ -31,11 +31,15 @@ impl ProcPath {
     }
 }
 
-/// Opens the object itself, for reading and so on as `flags` say. Flags that would look up or
-/// create a name make no sense here and are masked out.
+/// Opens the object itself, for reading and so on as `flags` say; see [`without_name`].
 pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
-    let flags = flags - OFlag::O_CREAT - OFlag::O_EXCL - OFlag::O_NOFOLLOW - OFlag::O_NOCTTY;
-    nix::fcntl::open(ProcPath::new(fd).as_c_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
+    let flags = without_name(flags) | OFlag::O_CLOEXEC;
+    nix::fcntl::open(ProcPath::new(fd).as_c_str(), flags, Mode::empty())
+}
+
+/// `flags` without those that would look up or create a name: what is opened is an object.
+pub(crate) fn without_name(flags: OFlag) -> OFlag {
+    flags - OFlag::O_CREAT - OFlag::O_EXCL - OFlag::O_NOFOLLOW - OFlag::O_NOCTTY
 }
 
 /// statx(2) of the object, as FUSE's bit-compatible structure.
@@ -82,6 +86,16 @@ pub(crate) fn getdents64(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize,
     // SAFETY: the kernel writes at most `len` bytes to the exclusively borrowed buffer.
     let count = unsafe {
         libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
+    };
+    size(count)
+}
+
+/// Reads the target of a symbolic link into `target`, which must have room for one byte more than
+/// the longest there is: what does not fit would be cut silently.
+pub(crate) fn readlink(fd: BorrowedFd<'_>, target: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: a C string; the kernel writes at most `len` bytes to the borrowed buffer.
+    let count = unsafe {
+        libc::readlinkat(fd.as_raw_fd(), c"".as_ptr(), target.as_mut_ptr().cast(), target.len())
     };
     size(count)
 }

@@ -18,11 +18,7 @@ impl Ids {
     fn new() -> Self {
         let device = File::open("/dev/null").expect("every machine has it");
         let kernel = Kernel::new(Arc::new(device.into()));
-        let (registered, warned) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ids {
-            registrar: Arc::new(Registrar { kernel, writer: Writer::Daemon, registered, warned }),
-            next: 1,
-        }
+        Ids { registrar: Arc::new(Registrar::new(kernel, Writer::Daemon)), next: 1 }
     }
 
     fn give(&mut self) -> Option<Backing> {
@@ -90,13 +86,10 @@ fn a_preference_counts_for_the_first_of_overlapping_opens() {
 #[test]
 fn without_passthrough_every_open_is_cached() {
     let path = DataPath { registrar: None, reason: None };
-    let file = File::open("/dev/null").expect("every machine has it");
+    let object = || Ok(Arc::new(File::open("/dev/null").expect("every machine has it").into()));
     let mut state = OpenState::default();
     for _ in 0..3 {
-        assert_eq!(
-            state.open(Preferred::Passthrough, || path.register(file.as_fd())),
-            IoMode::Cached
-        );
+        assert_eq!(state.open(Preferred::Passthrough, || path.register(object())), IoMode::Cached);
     }
     assert_eq!((path.registered(), path.describe()), (0, ("copy", None)));
 }
@@ -105,10 +98,10 @@ fn without_passthrough_every_open_is_cached() {
 fn a_file_that_can_not_be_registered_is_cached() {
     let ids = Ids::new();
     let path = DataPath { registrar: Some(ids.registrar.clone()), reason: None };
-    let file = File::open("/dev/null").expect("every machine has it");
+    let object = || Ok(Arc::new(File::open("/dev/null").expect("every machine has it").into()));
     let mut state = OpenState::default();
     // /dev/null knows no such ioctl.
-    assert_eq!(state.open(Preferred::Passthrough, || path.register(file.as_fd())), IoMode::Cached);
+    assert_eq!(state.open(Preferred::Passthrough, || path.register(object())), IoMode::Cached);
     assert_eq!((path.registered(), path.describe()), (0, ("passthrough", None)));
     assert!(ids.registrar.warned.load(Relaxed), "it is said");
 }

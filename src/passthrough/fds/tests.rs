@@ -83,10 +83,7 @@ fn forgotten_inodes_do_not_count_as_room_made() {
 fn pinned_inodes_do_not_count_as_room_made() {
     let (source, mut inodes) = source_with(10);
     for (n, inode) in inodes.drain(..8).enumerate() {
-        let path = source.path(&n.to_string());
-        let doomed = std::fs::File::open(&path).expect("open");
-        std::fs::remove_file(path).expect("unlink");
-        source.table.pin_if_unlinked(doomed.into());
+        assert!(source.remove(&n.to_string()));
         assert!(inode.is_open());
     }
     let made = source.table.make_room(until(&inodes, 1, Errno::EMFILE));

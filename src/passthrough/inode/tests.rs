@@ -2,6 +2,7 @@
 
 mod races;
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +12,9 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
 
+use super::find::Doomed;
 use super::*;
+use crate::fs::Name;
 
 /// How the table of a test tells inodes apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,6 +68,26 @@ impl Source {
     /// Looks `name` up without a reference that stays.
     fn nodeid(&self, name: &str) -> NodeId {
         self.lookup(name, Keep::Fd).nodeid
+    }
+
+    /// Finds `name` as LOOKUP does.
+    fn find(&self, name: &str) -> Result<Found> {
+        let root = self.table.fd(NodeId::ROOT).expect("the root is always there");
+        let name = CString::new(name).expect("no zero byte");
+        self.table.find(root.as_fd(), Name::new(&name).expect("a name"))
+    }
+
+    /// Removes a file or an empty directory as UNLINK and RMDIR do; tells whether it was known.
+    pub(in crate::passthrough) fn remove(&self, name: &str) -> bool {
+        let root = self.table.fd(NodeId::ROOT).expect("the root is always there");
+        let text = CString::new(name).expect("no zero byte");
+        let doomed = self.table.doomed(root.as_fd(), Name::new(&text).expect("a name"));
+        let path = self.path(name);
+        match path.is_dir() {
+            true => fs::remove_dir(path).expect("rmdir"),
+            false => fs::remove_file(path).expect("unlink"),
+        }
+        doomed.map(Doomed::pin_if_unlinked).is_some()
     }
 
     /// Inodes known besides the root.
@@ -338,9 +361,7 @@ fn an_unlinked_inode_stays_reachable_once_it_is_pinned() {
         source.make(name);
     }
     let gone = source.lookup("gone", Keep::Nothing);
-    let doomed = path_fd(&source.path("gone"));
-    fs::remove_file(source.path("gone")).expect("unlink");
-    source.table.pin_if_unlinked(doomed);
+    source.remove("gone");
     // Neither the cache's bound nor a lack of descriptors takes it away.
     source.lookup("other", Keep::Fd);
     let mut fail = true;
@@ -356,9 +377,7 @@ fn a_removed_directory_stays_reachable_once_it_is_pinned() {
     let source = Source::new(By::Handle, 1);
     fs::create_dir(source.path("dir")).expect("mkdir");
     let dir = source.lookup("dir", Keep::Nothing);
-    let doomed = path_fd(&source.path("dir"));
-    fs::remove_dir(source.path("dir")).expect("rmdir");
-    source.table.pin_if_unlinked(doomed);
+    source.remove("dir");
     let stat = fstat(&*source.table.fd(dir.nodeid).expect("reachable")).expect("fstat");
     assert_eq!(stat.st_nlink, 0);
 }
@@ -369,9 +388,7 @@ fn a_file_with_another_name_is_not_pinned() {
     source.make("one");
     fs::hard_link(source.path("one"), source.path("two")).expect("link");
     let inode = source.lookup("one", Keep::Nothing);
-    let doomed = path_fd(&source.path("one"));
-    fs::remove_file(source.path("one")).expect("unlink");
-    source.table.pin_if_unlinked(doomed);
+    source.remove("one");
     assert!(!inode.is_open(), "its handle still opens it");
     assert_eq!(source.content(inode.nodeid).as_deref(), Ok("one"));
 }
@@ -380,13 +397,95 @@ fn a_file_with_another_name_is_not_pinned() {
 fn an_unlinked_file_that_nobody_knows_is_not_kept() {
     let source = Source::new(By::Handle, 8);
     source.make("gone");
-    let doomed = path_fd(&source.path("gone"));
-    fs::remove_file(source.path("gone")).expect("unlink");
-    let raw = doomed.as_raw_fd();
-    let link = format!("/proc/self/fd/{raw}");
-    let before = fs::read_link(&link).expect("open");
-    source.table.pin_if_unlinked(doomed);
-    // Another test may have been given the number meanwhile, but never this file.
-    assert_ne!(fs::read_link(&link).ok(), Some(before));
-    assert_eq!(source.known(), 0);
+    assert!(!source.remove("gone"));
+    assert_eq!((source.known(), source.table.cached_fds()), (0, 0));
+    source.make("forgotten");
+    let nodeid = source.nodeid("forgotten");
+    source.table.forget(nodeid, 1);
+    assert!(!source.remove("forgotten"));
+}
+
+#[test]
+fn a_name_is_found_as_the_object_that_it_is() {
+    both(|source| {
+        source.make("file");
+        fs::create_dir(source.path("dir")).expect("mkdir");
+        std::os::unix::fs::symlink("file", source.path("link")).expect("symlink");
+        for name in ["file", "dir", "link"] {
+            let found = source.find(name).expect("it is there");
+            let stat = fs::symlink_metadata(source.path(name)).expect("stat");
+            assert_eq!((found.stat.st_ino, found.stat.st_mode), (stat.ino(), stat.mode()));
+            let inode = source.table.acquire(found, Keep::Fd).expect("acquire");
+            assert_eq!(source.nodeid(name), inode.nodeid, "the same as by descriptor");
+        }
+        assert_eq!(source.known(), 3);
+        assert_eq!(source.find("none").map(drop), Err(Errno::ENOENT));
+        assert_eq!(source.find(&"x".repeat(256)).map(drop), Err(Errno::ENAMETOOLONG));
+    });
+}
+
+/// Where the source's handles hold the inode number, which all but the very young depend on.
+#[test]
+fn a_name_is_found_without_a_descriptor_unless_the_object_is_young() {
+    let source = Source::new(By::Handle, 100);
+    if !source.table.numbered {
+        eprintln!("skipped: the handles in TMPDIR hold no inode number");
+        return;
+    }
+    source.make("file");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let found = source.find("file").expect("it is there");
+    assert!(matches!(found.object, Object::Handle(_)), "old enough: {found:?}");
+    let inode = source.table.acquire(found, Keep::Fd).expect("acquire");
+    assert!(!inode.is_open(), "and so it costs no descriptor");
+    assert_eq!(source.content(inode.nodeid).as_deref(), Ok("file"));
+
+    // What was changed within the clock's tick could be another that has its number.
+    let young = (0..100).any(|n| {
+        let name = n.to_string();
+        source.make(&name);
+        matches!(source.find(&name).expect("it is there").object, Object::Fd(_))
+    });
+    assert!(young, "not one of a hundred was too young");
+}
+
+/// Names that change hands all the time, behind the table.
+#[test]
+fn attributes_and_identity_are_of_one_object_whatever_happens_to_the_name() {
+    let source = Source::new(By::Handle, 100);
+    let (stop, root) = (AtomicBool::new(false), source.dir.path());
+    std::thread::scope(|scope| {
+        for name in ["a", "b"] {
+            let stop = &stop;
+            scope.spawn(move || {
+                // Each file is as long as its number, which tells which one attributes are of.
+                for n in 1.. {
+                    let new = root.join(format!("new-{name}"));
+                    fs::write(&new, vec![0; n % 4096]).expect("write");
+                    fs::rename(&new, root.join("file")).expect("rename");
+                    if n % 3 == 0 {
+                        let _ = fs::remove_file(root.join("file"));
+                    }
+                    if stop.load(Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        let (mut found, began) = (0, std::time::Instant::now());
+        while found < 2000 && began.elapsed().as_secs() < 20 {
+            let Ok(at) = source.find("file") else { continue };
+            found += 1;
+            let (ino, size) = (at.stat.st_ino, at.stat.st_size);
+            let inode = source.table.acquire(at, Keep::Fd).expect("acquire");
+            // Deleted since: nothing to compare with.
+            if let Ok(fd) = source.table.fd_of(&inode) {
+                let stat = fstat(&*fd).expect("fstat");
+                assert_eq!((ino, size), (stat.st_ino, stat.st_size));
+            }
+            source.table.forget(inode.nodeid, 1);
+        }
+        stop.store(true, Relaxed);
+        assert!(found > 100, "{found}");
+    });
 }
