@@ -261,6 +261,11 @@ impl Registrar {
 }
 
 impl Inode {
+    /// Whether it is open by passthrough, or seems to be.
+    pub(super) fn is_passed_through(&self) -> bool {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner).passthrough > 0
+    }
+
     /// Lets the backing file go unless the kernel uses it.
     pub(super) fn release_backing(&self) {
         let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);

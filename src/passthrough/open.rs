@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -118,6 +120,9 @@ impl Local {
         flags: OFlag,
         preferred: Preferred,
     ) -> Result<Opened> {
+        if preferred == Preferred::Cached {
+            await_release(&inode)?;
+        }
         let mode = self.data_path()?.open(&inode, preferred, || self.inodes.fd_of(&inode));
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         let (open_flags, backing) = match mode {
@@ -148,6 +153,20 @@ impl Local {
             DataPath::release(&open.inode, open.mode);
         }
     }
+}
+
+/// Waits a little for opens of `inode` that go by passthrough to end: RELEASE may still be on its way
+/// for one that was closed. Who keeps the file open decides its mode for the rest.
+fn await_release(inode: &Inode) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_millis(50);
+    let started = Instant::now();
+    while inode.is_passed_through() && started.elapsed() < PATIENCE {
+        if !caller::is_patient() {
+            return Err(Errno::EWOULDBLOCK);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn preferred(mode: u32) -> Preferred {
