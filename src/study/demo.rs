@@ -72,15 +72,16 @@ fn select(options: &DemoOptions) -> Result<Vec<Cell>, DemoError> {
     let wanted = |cell: &Cell| {
         options.only.is_empty() || options.only.iter().any(|text| cell.id.contains(text.as_str()))
     };
-    let cells: Vec<Cell> = all.iter().filter(|cell| wanted(cell)).cloned().collect();
-    if cells.is_empty() {
+    // One that matches nothing is a slip of the pen, and a cell that its writer will miss.
+    let misses = |text: &&String| !all.iter().any(|cell| cell.id.contains(text.as_str()));
+    if let Some(text) = options.only.iter().find(misses) {
         let names: Vec<&str> = all.iter().map(|cell| cell.id.as_str()).collect();
+        let names = names.join(", ");
         return Err(DemoError::Preflight(format!(
-            "--only {} matches no cell; there are {}",
-            options.only.join(", "),
-            names.join(", ")
+            "--only {text} matches no cell; there are {names}"
         )));
     }
+    let cells = all.iter().filter(|cell| wanted(cell)).cloned().collect();
     Ok(cells)
 }
 
