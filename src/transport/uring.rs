@@ -154,10 +154,12 @@ impl Queue {
         }
     }
 
-    /// Submits commits and waits for a completion.
+    /// Submits commits and waits for a completion. It may return without one.
     pub fn wait(&mut self) -> io::Result<()> {
+        let passing = [Some(libc::EINTR), Some(libc::EAGAIN), Some(libc::EBUSY)];
         match self.ring.submit_and_wait(1) {
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
+            // A signal, no memory for a moment, or completions that have to be taken first.
+            Err(error) if passing.contains(&error.raw_os_error()) => Ok(()),
             result => result.map(drop),
         }
     }
