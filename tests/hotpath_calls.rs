@@ -44,10 +44,10 @@ const fn either(opcode: Opcode, calls: &'static str, passthrough: &'static str) 
 }
 
 /// What the first open of a file costs beyond `$open` if the kernel is to read and write it: a look
-/// at whether it may only be appended to, the writer's credentials, the ioctl.
+/// at whether it may only be appended to, and the ioctl.
 macro_rules! registered {
     ($open:literal) => {
-        concat!($open, " statx setfsgid ioctl setfsgid")
+        concat!($open, " statx ioctl")
     };
 }
 
@@ -118,11 +118,32 @@ const STEPS: &[Step] = &[
         costs: &[either(Opcode::Read, "pread64 pread64", "")],
     },
     Step {
+        what: "chmod",
+        act: |at, n| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(if n % 2 == 0 {
+                0o600
+            } else {
+                0o640
+            });
+            fs::set_permissions(at.join("known-0"), mode).expect("chmod");
+        },
+        costs: &[both(Opcode::Setattr, "fchmodat2 fstat")],
+    },
+    Step {
+        what: "utimes",
+        act: |at, _| {
+            let file = at.join("known-0");
+            let now = nix::sys::time::TimeVal::new(1_000_000_000, 0);
+            nix::sys::stat::lutimes(&file, &now, &now).expect("utimes");
+        },
+        costs: &[both(Opcode::Setattr, "utimensat fstat")],
+    },
+    Step {
         what: "getxattr",
         act: |at, _| {
             getfattr(&at.join("known-0"));
         },
-        costs: &[both(Opcode::Getxattr, "getxattr")],
+        costs: &[both(Opcode::Getxattr, "getxattrat")],
     },
     Step {
         what: "listing a directory",
@@ -355,7 +376,13 @@ fn requests<'t>(lines: impl Iterator<Item = &'t str>) -> Seen {
                 let Some((_, calls)) = seen.last_mut() else { continue };
                 // How the C library spells fstat.
                 let of_descriptor = name == "newfstatat" && arguments.contains("AT_EMPTY_PATH");
-                let name = if of_descriptor { "fstat" } else { name };
+                let name = match name {
+                    _ if of_descriptor => "fstat",
+                    // Younger than some a strace.
+                    "syscall_0x1c4" => "fchmodat2",
+                    "syscall_0x1d0" => "getxattrat",
+                    name => name,
+                };
                 let separator = if calls.is_empty() { "" } else { " " };
                 calls.extend([separator, name]);
             }

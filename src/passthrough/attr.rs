@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, ftruncate, truncate};
 
@@ -12,7 +12,7 @@ use super::Local;
 use crate::abi::{self, SetattrValid};
 use crate::fs::{Attributes, Caller, Fh, NodeId, Result, StatxReply};
 use crate::sys::caller::{self, impersonate};
-use crate::sys::objfd::{self, ProcPath};
+use crate::sys::objfd::{self, ProcLink};
 
 /// What stat(2) tells, on the wire.
 #[expect(
@@ -82,7 +82,7 @@ impl Local {
         if valid.contains(SetattrValid::MODE) {
             // The kernel has taken set-group-id out of a mode that the caller may not set.
             caller::keep_suid(args.mode & libc::S_ISGID != 0);
-            set_mode(&fd, args.mode)?;
+            objfd::set_mode(fd.as_fd(), Mode::from_bits_truncate(args.mode))?;
         }
         // No change at all is a chown to the same owner, or what fallocate and the like leave of
         // file_remove_privs() under HANDLE_KILLPRIV_V2: the same to the source.
@@ -102,7 +102,7 @@ impl Local {
             let size = i64::try_from(args.size).map_err(|_| Errno::EFBIG)?;
             match valid.contains(SetattrValid::FH) {
                 true => ftruncate(&self.handles.file(Fh(args.fh))?.file, size)?,
-                false => truncate(ProcPath::new(fd.as_fd()).as_c_str(), size)?,
+                false => truncate(ProcLink::new(fd.as_fd()).path(), size)?,
             }
         }
         if valid.intersects(SetattrValid::ATIME | SetattrValid::MTIME) {
@@ -115,7 +115,7 @@ impl Local {
         let fd = self.inodes.fd(nodeid)?;
         let mask =
             i32::try_from(mask).ok().and_then(AccessFlags::from_bits).ok_or(Errno::EINVAL)?;
-        faccessat(AT_FDCWD, ProcPath::new(fd.as_fd()).as_c_str(), mask, AtFlags::AT_EACCESS)
+        faccessat(objfd::links()?, ProcLink::new(fd.as_fd()).name(), mask, AtFlags::AT_EACCESS)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the wire has 32 bits for small sizes")]
@@ -134,13 +134,6 @@ impl Local {
             ..abi::Kstatfs::default()
         })
     }
-}
-
-/// chmod of the object itself, whatever it is.
-pub(super) fn set_mode(fd: &OwnedFd, mode: u32) -> Result<()> {
-    let mode = Mode::from_bits_truncate(mode);
-    let path = ProcPath::new(fd.as_fd());
-    fchmodat(AT_FDCWD, path.as_c_str(), mode, FchmodatFlags::FollowSymlink)
 }
 
 /// Whether the object has a bit that CAP_FSETID could keep; without one there is nothing to raise.

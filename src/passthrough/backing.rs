@@ -66,7 +66,7 @@ struct Backing {
 pub(super) struct Registrar {
     kernel: Kernel,
     /// As whom the kernel writes.
-    uid: u32,
+    writer: Writer,
     registered: AtomicU64,
     warned: AtomicBool,
 }
@@ -74,8 +74,10 @@ pub(super) struct Registrar {
 /// As whom the kernel reads and writes backing files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// The daemon's user.
+    /// The daemon, on a mount that nobody else can enter.
     Daemon,
+    /// The daemon's user without its group.
+    Groupless,
     /// A user to whom no blocks are reserved. Permission was checked when the file was opened.
     Nobody,
 }
@@ -223,11 +225,7 @@ impl DataPath {
 impl Registrar {
     pub(super) fn new(kernel: Kernel, writer: Writer) -> Self {
         let (registered, warned) = (AtomicU64::new(0), AtomicBool::new(false));
-        let uid = match writer {
-            Writer::Daemon => Uid::effective().as_raw(),
-            Writer::Nobody => NOBODY,
-        };
-        Registrar { kernel, uid, registered, warned }
+        Registrar { kernel, writer, registered, warned }
     }
 
     /// Registers a file; `None` for one that may only be appended to, which no write path of the
@@ -239,14 +237,21 @@ impl Registrar {
     ///
     /// The kernel writes with the credentials of this very moment: without CAP_FSETID the source
     /// clears set-user-id and set-group-id bits as it does for an ordinary user's write, and as
-    /// nobody's group not even a set-group-id of the daemon's own group stays.
+    /// nobody's group not even a set-group-id of the daemon's own group stays. Each change of an
+    /// identity costs as much as a system call of the real work.
     fn register(&self, object: BorrowedFd<'_>) -> Result<Option<BackingId>, Errno> {
         const STATX_ATTR_APPEND: u64 = 0x20;
         if objfd::statx(object, 0, 0)?.attributes & STATX_ATTR_APPEND != 0 {
             return Ok(None);
         }
         caller::keep_suid(false);
-        let _as_nobody = caller::impersonate(self.uid, NOBODY)?;
+        let _as_nobody = match self.writer {
+            Writer::Daemon => None,
+            Writer::Groupless => Some((Uid::effective().as_raw(), NOBODY)),
+            Writer::Nobody => Some((NOBODY, NOBODY)),
+        }
+        .map(|(uid, gid)| caller::impersonate(uid, gid))
+        .transpose()?;
         let id = self.kernel.backing_open(object)?;
         self.registered.fetch_add(1, Relaxed);
         Ok(Some(id))

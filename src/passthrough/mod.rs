@@ -241,9 +241,10 @@ impl Filesystem for Local {
 
     fn init(&self, negotiated: &Negotiated, kernel: Kernel) -> stdio::Result<()> {
         // Where others than root write, they must not get at what is kept back for root.
-        let writer = match self.settings.kernel_checks && self.settings.has_reserve {
-            true => Writer::Nobody,
-            false => Writer::Daemon,
+        let writer = match (self.settings.kernel_checks, self.settings.has_reserve) {
+            (false, _) => Writer::Daemon,
+            (true, false) => Writer::Groupless,
+            (true, true) => Writer::Nobody,
         };
         let path =
             DataPath::choose(self.settings.data, negotiated, Registrar::new(kernel, writer))?;

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
+use nix::fcntl::{AtFlags, RenameFlags, renameat2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
@@ -16,7 +16,7 @@ use super::inode::{Found, Keep};
 use crate::abi;
 use crate::fs::{Attributes, Caller, Entry, Name, NodeId, Payload, Rename, Result};
 use crate::sys::caller::{self, impersonate};
-use crate::sys::objfd::{self, ProcPath};
+use crate::sys::objfd::{self, ProcLink};
 
 /// Longer than any target of a symbolic link.
 const READLINK_MAX: usize = libc::PATH_MAX.unsigned_abs() as usize;
@@ -108,9 +108,9 @@ impl Local {
         let inode = self.inodes.get(nodeid)?;
         let object = self.inodes.fd_of(&inode)?;
         let newparent = self.inodes.fd(newparent)?;
-        let path = ProcPath::new(object.as_fd());
+        let link = ProcLink::new(object.as_fd());
         let flags = AtFlags::AT_SYMLINK_FOLLOW;
-        linkat(AT_FDCWD, path.as_c_str(), &*newparent, newname.as_c_str(), flags)?;
+        linkat(objfd::links()?, link.name(), &*newparent, newname.as_c_str(), flags)?;
         let attributes = self.attributes(&fstat(&*object)?);
         self.inodes.count_lookup(&inode)?;
         let entry_valid = self.settings.entry_valid;

@@ -4,10 +4,9 @@ use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
-use nix::sys::stat::fstat;
+use nix::sys::stat::{Mode, fstat};
 
 use super::Local;
-use super::attr::set_mode;
 use crate::fs::{Caller, NodeId, Result, SetXattr};
 use crate::sys::{caller, objfd};
 
@@ -21,7 +20,8 @@ impl Local {
         if xattr.kill_sgid {
             let mode = fstat(&fd)?.st_mode;
             if mode & libc::S_ISGID != 0 {
-                set_mode(&fd, mode & !libc::S_ISGID)?;
+                let mode = Mode::from_bits_truncate(mode & !libc::S_ISGID);
+                objfd::set_mode(fd.as_fd(), mode)?;
             }
         }
         Ok(())

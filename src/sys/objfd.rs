@@ -7,34 +7,88 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use zerocopy::FromZeros;
 
 use crate::abi;
 
-/// The /proc/self/fd path of a descriptor, on the stack.
-pub(crate) struct ProcPath([u8; 32]);
+/// The directory of this process's descriptors, without its slash and the descriptor's number.
+const LINKS: &CStr = c"/proc/self/fd";
 
-impl ProcPath {
+/// The /proc/self/fd link of a descriptor, on the stack.
+pub(crate) struct ProcLink([u8; 32]);
+
+impl ProcLink {
     pub(crate) fn new(fd: BorrowedFd<'_>) -> Self {
         let mut path = [0; 32];
-        write!(&mut path[..31], "/proc/self/fd/{}", fd.as_raw_fd()).expect("fits in 31 bytes");
-        ProcPath(path)
+        let links = LINKS.to_str().expect("ASCII");
+        write!(&mut path[..31], "{links}/{}", fd.as_raw_fd()).expect("fits in 31 bytes");
+        ProcLink(path)
     }
 
-    pub(crate) fn as_c_str(&self) -> &CStr {
+    /// Its path, for calls that take no directory.
+    pub(crate) fn path(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.0).expect("the last byte is always zero")
+    }
+
+    /// Its name in [`links`].
+    pub(crate) fn name(&self) -> &CStr {
+        let name = &self.0[LINKS.count_bytes() + 1..];
+        CStr::from_bytes_until_nul(name).expect("the last byte is always zero")
+    }
+}
+
+/// The directory of [`ProcLink`]s, opened once: a walk to it costs a microsecond. Not to be called
+/// before the process has gone to the background, which is another process.
+pub(crate) fn links() -> Result<BorrowedFd<'static>, Errno> {
+    static DIRECTORY: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(directory) = DIRECTORY.get() {
+        return Ok(directory.as_fd());
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = nix::fcntl::open(LINKS, flags, Mode::empty())?;
+    Ok(DIRECTORY.get_or_init(|| directory).as_fd())
+}
+
+/// A system call that older kernels do not have: asked for until it is answered ENOSYS.
+struct Recent {
+    number: libc::c_long,
+    missing: AtomicBool,
+}
+
+impl Recent {
+    const fn new(number: libc::c_long) -> Self {
+        Recent { number, missing: AtomicBool::new(false) }
+    }
+
+    /// Its result from `call`; `None` where this kernel does not have it.
+    fn call<T>(
+        &self,
+        call: impl FnOnce(libc::c_long) -> Result<T, Errno>,
+    ) -> Option<Result<T, Errno>> {
+        if self.missing.load(Relaxed) {
+            return None;
+        }
+        match call(self.number) {
+            Err(Errno::ENOSYS) => {
+                self.missing.store(true, Relaxed);
+                None
+            }
+            result => Some(result),
+        }
     }
 }
 
 /// Opens the object itself, for reading and so on as `flags` say; see [`without_name`].
 pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlag) -> Result<OwnedFd, Errno> {
     let flags = without_name(flags) | OFlag::O_CLOEXEC;
-    nix::fcntl::open(ProcPath::new(fd).as_c_str(), flags, Mode::empty())
+    nix::fcntl::openat(links()?, ProcLink::new(fd).name(), flags, Mode::empty())
 }
 
 /// `flags` without those that would look up or create a name: what is opened is an object.
@@ -74,11 +128,26 @@ pub(crate) fn direct_alignment(fd: BorrowedFd<'_>) -> u32 {
 
 /// utimensat(2) on the object.
 pub(crate) fn set_times(fd: BorrowedFd<'_>, times: [libc::timespec; 2]) -> Result<(), Errno> {
-    let path = ProcPath::new(fd);
+    let flags = libc::AT_EMPTY_PATH;
     // SAFETY: a C string and an array of two timespecs, both outlive the call.
-    let result =
-        unsafe { libc::utimensat(libc::AT_FDCWD, path.as_c_str().as_ptr(), times.as_ptr(), 0) };
+    let result = unsafe { libc::utimensat(fd.as_raw_fd(), c"".as_ptr(), times.as_ptr(), flags) };
     Errno::result(result).map(drop)
+}
+
+/// chmod(2) of the object itself, whatever it is.
+pub(crate) fn set_mode(fd: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
+    /// Since Linux 6.6.
+    static FCHMODAT2: Recent = Recent::new(libc::SYS_fchmodat2);
+    let done = FCHMODAT2.call(|number| {
+        let (fd, flags) = (fd.as_raw_fd(), libc::AT_EMPTY_PATH);
+        // SAFETY: a C string that outlives the call, and integers.
+        let result = unsafe { libc::syscall(number, fd, c"".as_ptr(), mode.bits(), flags) };
+        Errno::result(result).map(drop)
+    });
+    done.unwrap_or_else(|| {
+        let link = ProcLink::new(fd);
+        fchmodat(links()?, link.name(), mode, FchmodatFlags::FollowSymlink)
+    })
 }
 
 /// Reads entries of a directory; 0 at its end.
@@ -102,25 +171,55 @@ pub(crate) fn readlink(fd: BorrowedFd<'_>, target: &mut [u8]) -> Result<usize, E
 
 /// getxattr(2) on the object; an empty `value` asks for the length.
 pub(crate) fn getxattr(fd: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> Result<usize, Errno> {
-    let path = ProcPath::new(fd);
-    // SAFETY: C strings that outlive the call; at most `len` bytes go to the borrowed buffer.
-    let count = unsafe {
-        libc::getxattr(
-            path.as_c_str().as_ptr(),
-            name.as_ptr(),
-            value.as_mut_ptr().cast(),
-            value.len(),
-        )
-    };
-    size(count)
+    /// Since Linux 6.13. Not with AT_EMPTY_PATH, which an O_PATH descriptor is refused for.
+    static GETXATTRAT: Recent = Recent::new(464);
+    let link = ProcLink::new(fd);
+    let asked = GETXATTRAT.call(|number| {
+        let room = u32::try_from(value.len()).map_err(|_| Errno::E2BIG)?;
+        let arguments = XattrArguments { value: value.as_mut_ptr() as u64, size: room, flags: 0 };
+        // SAFETY: C strings, and a structure of the size that is told; all outlive the call, which
+        // writes at most `room` bytes to the borrowed buffer.
+        let count = unsafe {
+            libc::syscall(
+                number,
+                links()?.as_raw_fd(),
+                link.name().as_ptr(),
+                0,
+                name.as_ptr(),
+                &raw const arguments,
+                size_of::<XattrArguments>(),
+            )
+        };
+        size(count)
+    });
+    asked.unwrap_or_else(|| {
+        // SAFETY: C strings that outlive the call; at most `len` bytes go to the borrowed buffer.
+        let count = unsafe {
+            libc::getxattr(
+                link.path().as_ptr(),
+                name.as_ptr(),
+                value.as_mut_ptr().cast(),
+                value.len(),
+            )
+        };
+        size(count)
+    })
+}
+
+/// `struct xattr_args`.
+#[repr(C)]
+struct XattrArguments {
+    value: u64,
+    size: u32,
+    flags: u32,
 }
 
 /// listxattr(2) on the object; an empty `list` asks for the length.
 pub(crate) fn listxattr(fd: BorrowedFd<'_>, list: &mut [u8]) -> Result<usize, Errno> {
-    let path = ProcPath::new(fd);
+    let link = ProcLink::new(fd);
     // SAFETY: a C string that outlives the call; at most `len` bytes go to the borrowed buffer.
     let count =
-        unsafe { libc::listxattr(path.as_c_str().as_ptr(), list.as_mut_ptr().cast(), list.len()) };
+        unsafe { libc::listxattr(link.path().as_ptr(), list.as_mut_ptr().cast(), list.len()) };
     size(count)
 }
 
@@ -131,11 +230,11 @@ pub(crate) fn setxattr(
     value: &[u8],
     flags: i32,
 ) -> Result<(), Errno> {
-    let path = ProcPath::new(fd);
+    let link = ProcLink::new(fd);
     // SAFETY: C strings and `len` readable bytes, all outlive the call.
     let result = unsafe {
         libc::setxattr(
-            path.as_c_str().as_ptr(),
+            link.path().as_ptr(),
             name.as_ptr(),
             value.as_ptr().cast(),
             value.len(),
@@ -147,9 +246,9 @@ pub(crate) fn setxattr(
 
 /// removexattr(2) on the object.
 pub(crate) fn removexattr(fd: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    let path = ProcPath::new(fd);
+    let link = ProcLink::new(fd);
     // SAFETY: C strings that outlive the call.
-    let result = unsafe { libc::removexattr(path.as_c_str().as_ptr(), name.as_ptr()) };
+    let result = unsafe { libc::removexattr(link.path().as_ptr(), name.as_ptr()) };
     Errno::result(result).map(drop)
 }
 
