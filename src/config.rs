@@ -25,12 +25,14 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Bind worker N to CPU N.
     pub pin: bool,
-    /// How long the kernel may trust a name. Default 1 s.
-    pub entry_timeout: Duration,
-    /// How long the kernel may trust attributes. Default 1 s.
-    pub attr_timeout: Duration,
-    /// How long the kernel may trust that a name does not exist. Default 0: it asks again.
-    pub negative_timeout: Duration,
+    /// What keeps the kernel's caches true to a source that others change, too.
+    pub coherence: Coherence,
+    /// How long the kernel may trust a name; `None` is as the coherence has it.
+    pub entry_timeout: Option<Duration>,
+    /// How long the kernel may trust attributes; `None` is as the coherence has it.
+    pub attr_timeout: Option<Duration>,
+    /// How long the kernel may trust that a name does not exist; `None` is as the coherence has it.
+    pub negative_timeout: Option<Duration>,
     /// Descriptors kept open only to avoid reopening an inode; `None` derives it from RLIMIT_NOFILE.
     pub fd_cache: Option<NonZeroUsize>,
 }
@@ -47,9 +49,10 @@ impl Config {
             sched: Sched::Auto,
             workers: None,
             pin: false,
-            entry_timeout: Duration::from_secs(1),
-            attr_timeout: Duration::from_secs(1),
-            negative_timeout: Duration::ZERO,
+            coherence: Coherence::Auto,
+            entry_timeout: None,
+            attr_timeout: None,
+            negative_timeout: None,
             fd_cache: None,
         }
     }
@@ -90,6 +93,18 @@ impl MountOptions {
             ..self.clone()
         }
     }
+}
+
+/// What keeps the kernel's caches true to a source that others change, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Coherence {
+    /// Names and attributes are trusted for a second.
+    #[default]
+    Auto,
+    /// Nothing: the user promises that the source is changed through the mount only.
+    Exclusive,
+    /// Names and attributes are trusted for so long, and asked for again.
+    Timeout(Duration),
 }
 
 /// How requests come.

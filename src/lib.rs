@@ -22,6 +22,7 @@
 //! | [`protocol`] | bytes to requests, replies to bytes, INIT |
 //! | [`dispatch`] | one match from a request to the file system |
 //! | [`fs`] | the trait that a file system implements |
+//! | [`coherence`] | what the kernel may answer by itself, and who tells it of changes |
 //! | [`passthrough`], [`null`] | the local file system, and one without storage |
 //! | [`transport`], [`worker`], [`keeper`], [`offload`], [`discipline`], [`session`] | channels, threads, the life of a mount |
 //! | [`baseline`] | the same on the session loop of the crate fuser, to compare with |
@@ -41,6 +42,7 @@
 pub mod abi;
 pub mod baseline;
 pub mod cli;
+pub mod coherence;
 pub mod config;
 pub mod control;
 pub mod daemon;

@@ -212,13 +212,19 @@ struct MountArgs {
     /// (passthrough), or the daemon (copy) [default: auto]
     #[arg(long, value_name = "MODE", value_parser = ["auto", "passthrough", "copy"])]
     data: Option<String>,
-    /// How long the kernel may trust a name [default: 1]
+    /// What keeps the kernel's caches true to the source: that they are asked for again after some
+    /// time (timeout=SECONDS), or the promise that nobody changes it behind the mount (exclusive)
+    /// [default: timeout=1]
+    #[arg(long, value_name = "HOW")]
+    coherence: Option<String>,
+    /// How long the kernel may trust a name [default: as the coherence has it]
     #[arg(long, value_name = "SECONDS")]
     entry_timeout: Option<String>,
-    /// How long the kernel may trust attributes [default: 1]
+    /// How long the kernel may trust attributes [default: as the coherence has it]
     #[arg(long, value_name = "SECONDS")]
     attr_timeout: Option<String>,
-    /// How long the kernel may trust that a name does not exist [default: 0]
+    /// How long the kernel may trust that a name does not exist [default: as the coherence
+    /// has it]
     #[arg(long, value_name = "SECONDS")]
     negative_timeout: Option<String>,
     /// Descriptors kept open only to save reopening [default: from RLIMIT_NOFILE]
@@ -345,6 +351,7 @@ impl MountArgs {
             matches,
             [
                 ("data", &self.data),
+                ("coherence", &self.coherence),
                 ("entry_timeout", &self.entry_timeout),
                 ("attr_timeout", &self.attr_timeout),
                 ("negative_timeout", &self.negative_timeout),

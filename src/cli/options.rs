@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use super::Mount;
-use crate::config::{DataMode, Sched, Transport};
+use crate::config::{Coherence, DataMode, Sched, Transport};
 
 /// A `-o` argument that can not be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -133,11 +133,25 @@ const TABLE: &[(&str, Takes)] = &[
     ("pin", Nothing(|mount| mount.config.pin = true)),
     ("no_pin", Nothing(|mount| mount.config.pin = false)),
     (
+        "coherence",
+        Value {
+            accepts: "auto, exclusive or timeout=SECONDS",
+            set: |mount, value| {
+                mount.config.coherence = match (value, value.strip_prefix("timeout=")) {
+                    ("auto", _) => Coherence::Auto,
+                    ("exclusive", _) => Coherence::Exclusive,
+                    (_, timeout) => Coherence::Timeout(seconds(timeout?)?),
+                };
+                Some(())
+            },
+        },
+    ),
+    (
         "entry_timeout",
         Value {
             accepts: SECONDS,
             set: |mount, value| {
-                mount.config.entry_timeout = seconds(value)?;
+                mount.config.entry_timeout = Some(seconds(value)?);
                 Some(())
             },
         },
@@ -147,7 +161,7 @@ const TABLE: &[(&str, Takes)] = &[
         Value {
             accepts: SECONDS,
             set: |mount, value| {
-                mount.config.attr_timeout = seconds(value)?;
+                mount.config.attr_timeout = Some(seconds(value)?);
                 Some(())
             },
         },
@@ -157,7 +171,7 @@ const TABLE: &[(&str, Takes)] = &[
         Value {
             accepts: SECONDS,
             set: |mount, value| {
-                mount.config.negative_timeout = seconds(value)?;
+                mount.config.negative_timeout = Some(seconds(value)?);
                 Some(())
             },
         },
@@ -258,8 +272,8 @@ const TABLE: &[(&str, Takes)] = &[
 ];
 
 /// Keys that say how a source is shown.
-const OF_A_SOURCE: [&str; 5] =
-    ["data", "entry_timeout", "attr_timeout", "negative_timeout", "fd_cache"];
+const OF_A_SOURCE: [&str; 6] =
+    ["data", "coherence", "entry_timeout", "attr_timeout", "negative_timeout", "fd_cache"];
 
 /// Obeys one `-o` argument: a comma-separated list. With `sloppy` unknown keys are passed over.
 pub(super) fn apply_list(mount: &mut Mount, list: &str, sloppy: bool) -> Result<(), OptionError> {
@@ -453,6 +467,14 @@ mod tests {
             (
                 "negative_timeout=1s",
                 "invalid value '1s' for mount option 'negative_timeout': expected seconds, as 0, 0.5 or 3600",
+            ),
+            (
+                "coherence=timeout",
+                "invalid value 'timeout' for mount option 'coherence': expected auto, exclusive or timeout=SECONDS",
+            ),
+            (
+                "coherence=timeout=never",
+                "invalid value 'timeout=never' for mount option 'coherence': expected auto, exclusive or timeout=SECONDS",
             ),
             (
                 "fd_cache=",

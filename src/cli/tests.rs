@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
-use crate::config::{DataMode, Sched, Transport};
+use crate::config::{Coherence, DataMode, Sched, Transport};
 
 fn parse_line(line: &str) -> Result<Command, clap::Error> {
     parse(line.split_whitespace())
@@ -60,6 +60,8 @@ fn long_options_and_their_keys_do_the_same() {
         ("--workers 3", "workers=3"),
         ("--pin", "pin"),
         ("--no-pin", "no-pin"),
+        ("--coherence exclusive", "coherence=exclusive"),
+        ("--coherence timeout=2.5", "coherence=timeout=2.5"),
         ("--entry-timeout 2.5", "entry_timeout=2.5"),
         ("--attr-timeout 0.5", "attr-timeout=0.5"),
         ("--negative-timeout 3600", "negative_timeout=3600"),
@@ -83,7 +85,7 @@ fn every_option_reaches_its_field() {
     let got = mount(
         "fusewire /s /m -o data=passthrough,workers=2,pin,entry_timeout=0,attr_timeout=0.25 \
          -o negative_timeout=9,fd_cache=7,fsname=a\\,b,subtype=x,allow_other,ro,nosuid \
-         -o nodev,noexec,noatime,transport=dev,sched=normal -d",
+         -o nodev,noexec,noatime,transport=dev,sched=normal,coherence=timeout=3 -d",
     );
     let mut want = Mount::new("/s", "/m");
     want.foreground = true;
@@ -94,9 +96,10 @@ fn every_option_reaches_its_field() {
     config.sched = Sched::Normal;
     config.workers = NonZeroUsize::new(2);
     config.pin = true;
-    config.entry_timeout = Duration::ZERO;
-    config.attr_timeout = Duration::from_millis(250);
-    config.negative_timeout = Duration::from_secs(9);
+    config.coherence = Coherence::Timeout(Duration::from_secs(3));
+    config.entry_timeout = Some(Duration::ZERO);
+    config.attr_timeout = Some(Duration::from_millis(250));
+    config.negative_timeout = Some(Duration::from_secs(9));
     config.fd_cache = NonZeroUsize::new(7);
     config.mount.fsname = Some("a,b".into());
     config.mount.subtype = Some("x".into());
@@ -148,6 +151,7 @@ fn mistakes_are_named_with_their_remedy() {
         ("fusewire /s /m --data splice", &["'splice'", "auto, passthrough, copy"]),
         ("fusewire /s /m --workers many", &["'many'", "'workers'", "from 1 to 1024"]),
         ("fusewire /s /m -o workers=many", &["'many'", "'workers'", "from 1 to 1024"]),
+        ("fusewire /s /m --coherence hope", &["'hope'", "'coherence'", "timeout=SECONDS"]),
         ("fusewire /s", &["<MOUNTPOINT>"]),
         ("fusewire /s /m /x", &["'/x'"]),
         ("fusewire mount", &["<SOURCE>", "<MOUNTPOINT>"]),
@@ -241,6 +245,7 @@ fn null_takes_its_own_options_and_those_of_a_mount_without_a_source() {
 fn null_refuses_what_needs_a_source() {
     for (line, want) in [
         ("-o data=copy", "'data' is not supported: there is no source"),
+        ("-o coherence=exclusive", "'coherence' is not supported: there is no source"),
         ("-o ro,attr-timeout=1", "'attr_timeout' is not supported: there is no source"),
         ("-o zzz", "unknown mount option 'zzz'"),
         ("--data copy", "unexpected argument '--data'"),

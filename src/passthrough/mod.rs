@@ -22,7 +22,6 @@ use std::io as stdio;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -32,6 +31,7 @@ use nix::sys::statfs::{
 };
 
 use crate::abi::{self, InitFlags};
+use crate::coherence::Trust;
 use crate::config::{Config, DataMode, MountOptions};
 use crate::fs::{
     Attributes, Caller, Data, DirSink, Entry, Fh, Filesystem, IoctlBuffers, Kernel, Name,
@@ -68,9 +68,7 @@ struct Settings {
     data: DataMode,
     /// allow_other or default_permissions: the kernel checks every caller's permissions.
     kernel_checks: bool,
-    entry_valid: Duration,
-    attr_valid: Duration,
-    negative_valid: Duration,
+    trust: Trust,
     /// Stacking depth to announce with passthrough.
     stack_depth: u32,
     /// The source keeps blocks back for root.
@@ -134,9 +132,7 @@ impl Local {
         let settings = Settings {
             data: config.data,
             kernel_checks: config.mount.allow_other || config.mount.default_permissions,
-            entry_valid: config.entry_timeout,
-            attr_valid: config.attr_timeout,
-            negative_valid: config.negative_timeout,
+            trust: Trust::new(config),
             stack_depth: if stacked { 2 } else { 1 },
             has_reserve: kind == EXT4_SUPER_MAGIC,
             private,

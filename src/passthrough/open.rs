@@ -108,7 +108,7 @@ impl Local {
         let attributes = self.attributes(&found.stat);
         let preferred = preferred(found.stat.st_mode);
         let inode = self.inodes.acquire(found, Keep::Fd)?;
-        let entry_valid = self.settings.entry_valid;
+        let entry_valid = self.settings.trust.entry;
         let entry = Entry { nodeid: inode.nodeid, generation: 0, entry_valid, attributes };
         Ok((entry, self.opened(inode, fd, flags, preferred)?))
     }
