@@ -45,6 +45,7 @@ mod preflight;
 mod prepare;
 mod process;
 mod progress;
+pub mod record;
 pub mod runner;
 pub mod sample;
 mod scratch;
