@@ -53,5 +53,5 @@ mod supervise;
 pub mod system;
 
 pub use demo::run;
-pub use error::DemoError;
+pub use error::StudyError;
 pub use options::DemoOptions;
