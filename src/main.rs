@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use fusewire::cli::{self, Command};
-use fusewire::{daemon, doctor, stats_view, study, umount};
+use fusewire::cli::{self, Command, Study};
+use fusewire::{daemon, doctor, report, stats_view, study, umount};
 
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
                 error.exit_code().into()
             }
             done => exit(done),
+        },
+        Command::Study(study) => match *study {
+            Study::Ls(options) => exit(report::ls::run(&options)),
         },
     }
 }

@@ -4,6 +4,7 @@
 
 mod null;
 mod options;
+mod study;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tracing::Level;
 
 pub use null::Null;
 pub use options::OptionError;
+pub use study::Study;
 
 use null::NullArgs;
 
@@ -37,6 +39,8 @@ pub enum Command {
     Stats(stats_view::Options),
     /// Measure native against fusewire.
     Demo(Box<DemoOptions>),
+    /// Tell what studies found.
+    Study(Box<Study>),
 }
 
 /// What `fusewire mount` was asked for: the session's configuration and the daemon around it.
@@ -114,6 +118,7 @@ where
             probe_kernel: args.probe_kernel,
         }),
         Sub::Demo(options) => Command::Demo(options),
+        Sub::Study { study } => Command::Study(Box::new(study)),
         Sub::Stats(args) => {
             Command::Stats(args.resolve().map_err(|e| invalid(&mut command, "stats", e))?)
         }
@@ -195,6 +200,11 @@ enum Sub {
     Doctor(DoctorArgs),
     Stats(StatsArgs),
     Demo(Box<DemoOptions>),
+    /// Studies of overhead: their results, and what they say
+    Study {
+        #[command(subcommand)]
+        study: Study,
+    },
     Null(NullArgs),
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::markdown;
 use super::summary::Summary;
-use crate::study::DemoError;
+use crate::study::StudyError;
 use crate::study::environment::Environment;
 use crate::study::sample::Sample;
 
@@ -20,17 +20,17 @@ pub struct Results {
 }
 
 /// Checks that `root` can be written or made; makes nothing yet.
-pub fn prepare(root: &Path) -> Result<Results, DemoError> {
-    let absolute = std::path::absolute(root).map_err(DemoError::io("resolve", root))?;
+pub fn prepare(root: &Path) -> Result<Results, StudyError> {
+    let absolute = std::path::absolute(root).map_err(StudyError::io("resolve", root))?;
     let existing = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     if !existing.is_dir() {
-        return Err(DemoError::Preflight(format!(
+        return Err(StudyError::Preflight(format!(
             "{} is not a directory: choose another --results",
             existing.display()
         )));
     }
     access(existing, AccessFlags::W_OK).map_err(|errno| {
-        DemoError::Preflight(format!(
+        StudyError::Preflight(format!(
             "results cannot be written in {}: {}; choose another --results",
             existing.display(),
             errno.desc()
@@ -46,8 +46,8 @@ impl Results {
         summary: &Summary,
         samples: &[Sample],
         environment: &Environment,
-    ) -> Result<PathBuf, DemoError> {
-        fs::create_dir_all(&self.root).map_err(DemoError::io("create", &self.root))?;
+    ) -> Result<PathBuf, StudyError> {
+        fs::create_dir_all(&self.root).map_err(StudyError::io("create", &self.root))?;
         let date = environment.began.get(..10).unwrap_or("");
         let name = format!("{date}-{}-demo", environment.machine());
         let folder = fresh(&self.root, &name)?;
@@ -62,29 +62,29 @@ impl Results {
                 text.push('\n');
             }
             let path = folder.join(name);
-            fs::write(&path, text).map_err(DemoError::io("write", &path))?;
+            fs::write(&path, text).map_err(StudyError::io("write", &path))?;
         }
         Ok(folder)
     }
 }
 
 /// Pretty JSON.
-pub fn to_json<T: Serialize>(value: &T) -> Result<String, DemoError> {
+pub fn to_json<T: Serialize>(value: &T) -> Result<String, StudyError> {
     serde_json::to_string_pretty(value).map_err(not_json)
 }
 
 /// An array with one sample a line: greppable, and a diff shows samples.
-fn one_a_line(samples: &[Sample]) -> Result<String, DemoError> {
+fn one_a_line(samples: &[Sample]) -> Result<String, StudyError> {
     let lines: Result<Vec<String>, _> = samples.iter().map(serde_json::to_string).collect();
     Ok(format!("[\n{}\n]\n", lines.map_err(not_json)?.join(",\n")))
 }
 
-fn not_json(error: serde_json::Error) -> DemoError {
-    DemoError::Io { action: "write the results as JSON".into(), source: error.into() }
+fn not_json(error: serde_json::Error) -> StudyError {
+    StudyError::Io { action: "write the results as JSON".into(), source: error.into() }
 }
 
 /// Creates `name`, or `name-2`, `name-3`, ... whichever is new.
-fn fresh(root: &Path, name: &str) -> Result<PathBuf, DemoError> {
+fn fresh(root: &Path, name: &str) -> Result<PathBuf, StudyError> {
     for number in 1_u32.. {
         let path = match number {
             1 => root.join(name),
@@ -93,7 +93,7 @@ fn fresh(root: &Path, name: &str) -> Result<PathBuf, DemoError> {
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(DemoError::io("create", &path)(error)),
+            Err(error) => return Err(StudyError::io("create", &path)(error)),
         }
     }
     unreachable!("no directory holds four billion folders")

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::image::Image;
 use super::mounts;
 use super::scratch::{Scratch, complain};
@@ -25,18 +25,18 @@ pub(crate) struct Backing {
 
 impl Backing {
     /// An ext4 image in a new directory under `parent`.
-    pub(crate) fn image(parent: &Path) -> Result<Self, DemoError> {
+    pub(crate) fn image(parent: &Path) -> Result<Self, StudyError> {
         let scratch = Scratch::new(parent, false)?;
         let ext4 = scratch.subdirectory("ext4")?;
         let mountpoint = scratch.subdirectory("mnt")?;
         let image = Image::mount(&scratch.path().join("ext4.img"), IMAGE_BYTES, &ext4)?;
         let source = ext4.join("src");
-        std::fs::create_dir(&source).map_err(DemoError::io("create", &source))?;
+        std::fs::create_dir(&source).map_err(StudyError::io("create", &source))?;
         Ok(Backing { subdirectory: None, image: Some(image), scratch, source, mountpoint })
     }
 
     /// A subdirectory of the user's `dir`; the mount point lies under `parent`.
-    pub(crate) fn directory(dir: &Path, parent: &Path) -> Result<Self, DemoError> {
+    pub(crate) fn directory(dir: &Path, parent: &Path) -> Result<Self, StudyError> {
         let subdirectory = Scratch::new(dir, true)?;
         let scratch = Scratch::new(parent, false)?;
         let mountpoint = scratch.subdirectory("mnt")?;
@@ -60,12 +60,12 @@ impl Backing {
     }
 
     /// Type of the file system that holds our temporary directory: under an image, its floor.
-    pub(crate) fn scratch_fstype(&self) -> Result<String, DemoError> {
+    pub(crate) fn scratch_fstype(&self) -> Result<String, StudyError> {
         Ok(mounts::mount_of(self.scratch.path())?.map_or_else(String::new, |mount| mount.fs_type))
     }
 
     /// Undoes everything now; the first error is kept, the rest is still undone.
-    pub(crate) fn release(&mut self) -> Result<(), DemoError> {
+    pub(crate) fn release(&mut self) -> Result<(), StudyError> {
         let subdirectory = self.subdirectory.as_mut().map_or(Ok(()), Scratch::release);
         let image = self.image.as_mut().map_or(Ok(()), Image::release);
         let scratch = self.scratch.release();

@@ -1,6 +1,8 @@
-//! fusewire as a system under study: the daemon in the foreground as our child, driven by the two
-//! commands a user types (`mount SRC MNT -f`, `stats MNT --json`).
+//! A daemon that mounts, as a system under study: in the foreground as our child. fusewire is driven
+//! by the two commands a user types (`mount SRC MNT -f`, `stats MNT --json`); of others only the
+//! mount is known.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,10 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::interrupt::Interrupt;
 use super::mounts;
 use super::process::{run_tool, tail, wait};
@@ -26,10 +29,12 @@ const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 const KEPT_STDERR: usize = 4096;
 
-/// A mounted fusewire. Unmounts and ends the daemon on drop.
+/// A mounted file system and its daemon. Unmounts and ends the daemon on drop.
 #[derive(Debug)]
-pub(crate) struct Fusewire {
-    exe: PathBuf,
+pub(crate) struct Mounted {
+    name: String,
+    /// The fusewire that is asked for counters, if there are any.
+    counters: Option<PathBuf>,
     mountpoint: PathBuf,
     child: Mutex<Option<Child>>,
     /// Whether the mount has been seen.
@@ -40,40 +45,61 @@ pub(crate) struct Fusewire {
 }
 
 /// How to start the daemon.
-#[derive(Debug)]
-pub(crate) struct Launch<'a> {
-    /// The binary.
-    pub(crate) exe: &'a Path,
-    /// What to show.
-    pub(crate) source: &'a Path,
-    /// Where.
-    pub(crate) mountpoint: &'a Path,
-    /// Further arguments of `fusewire mount`.
-    pub(crate) arguments: &'a [String],
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    /// What it is called in messages.
+    pub(crate) name: String,
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Its arguments, the mount point among them.
+    pub(crate) arguments: Vec<OsString>,
+    /// Where it will mount.
+    pub(crate) mountpoint: PathBuf,
+    /// Whether it answers `stats`, as fusewire does.
+    pub(crate) has_counters: bool,
 }
 
-impl Fusewire {
+impl Launch {
+    /// fusewire showing `source`.
+    pub(crate) fn fusewire(
+        exe: &Path,
+        source: &Path,
+        mountpoint: &Path,
+        arguments: &[String],
+    ) -> Self {
+        let mut words: Vec<OsString> = vec!["mount".into(), source.into()];
+        words.extend([mountpoint.into(), "-f".into()]);
+        words.extend(arguments.iter().map(OsString::from));
+        Launch {
+            name: "fusewire".to_owned(),
+            program: exe.to_owned(),
+            arguments: words,
+            mountpoint: mountpoint.to_owned(),
+            has_counters: true,
+        }
+    }
+}
+
+impl Mounted {
     /// Starts the daemon and waits until its mount is there.
-    pub(crate) fn mount(launch: &Launch<'_>, interrupt: &Interrupt) -> Result<Self, DemoError> {
-        let mut child = Command::new(launch.exe)
-            .arg("mount")
-            .args([launch.source, launch.mountpoint])
-            .arg("-f")
-            .args(launch.arguments)
+    pub(crate) fn mount(launch: &Launch, interrupt: &Interrupt) -> Result<Self, StudyError> {
+        let mut child = Command::new(&launch.program)
+            .args(&launch.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()
-            .map_err(DemoError::io("start", launch.exe))?;
+            .map_err(StudyError::io("start", &launch.program))?;
         let stderr = Arc::new(Mutex::new(String::new()));
         if let Some(pipe) = child.stderr.take() {
             keep_tail(pipe, Arc::clone(&stderr));
         }
         // From here on the guard exists: whatever fails below unmounts and ends the child.
-        let system = Fusewire {
-            exe: launch.exe.to_owned(),
-            mountpoint: launch.mountpoint.to_owned(),
+        let system = Mounted {
+            name: launch.name.clone(),
+            counters: launch.has_counters.then(|| launch.program.clone()),
+            mountpoint: launch.mountpoint.clone(),
             child: Mutex::new(Some(child)),
             ready: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -83,12 +109,17 @@ impl Fusewire {
         Ok(system)
     }
 
-    fn wait_ready(&self, interrupt: &Interrupt) -> Result<(), DemoError> {
+    /// The daemon's process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child().as_ref().map(Child::id)
+    }
+
+    fn wait_ready(&self, interrupt: &Interrupt) -> Result<(), StudyError> {
         let deadline = Instant::now() + READY_LIMIT;
         loop {
             interrupt.check()?;
             let mount = mounts::mounted_at(&self.mountpoint)?;
-            if mount.is_some_and(|mount| mount.is_fuse()) {
+            if mount.is_some() {
                 self.ready.store(true, Ordering::Relaxed);
                 return Ok(());
             }
@@ -102,7 +133,7 @@ impl Fusewire {
     }
 
     /// Unmounts and waits for the daemon's end. Idempotent.
-    pub(crate) fn release(&self) -> Result<(), DemoError> {
+    pub(crate) fn release(&self) -> Result<(), StudyError> {
         let Some(mut child) = self.child().take() else { return Ok(()) };
         let unmounted = mounts::unmount(&self.mountpoint, Duration::from_secs(3));
         let known = self.ended.load(Ordering::Relaxed);
@@ -132,10 +163,10 @@ impl Fusewire {
 
     /// The last the daemon wrote. The reader thread sees the end of the pipe soon after the
     /// daemon's end; a short wait is enough to have its last words.
-    fn error(&self, problem: String) -> DemoError {
+    fn error(&self, problem: String) -> StudyError {
         std::thread::sleep(Duration::from_millis(50));
         let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        DemoError::Daemon { problem, stderr }
+        StudyError::Daemon { name: self.name.clone(), problem, stderr }
     }
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
@@ -143,29 +174,38 @@ impl Fusewire {
     }
 }
 
-impl System for Fusewire {
+impl System for Mounted {
     fn root(&self) -> &Path {
         &self.mountpoint
     }
 
-    fn snapshot(&self) -> Result<Option<Snapshot>, DemoError> {
+    fn snapshot(&self) -> Result<Option<Snapshot>, StudyError> {
+        let Some(exe) = &self.counters else { return Ok(None) };
         let stdout = run_tool(
             "read the daemon's counters",
-            Command::new(&self.exe).arg("stats").arg(&self.mountpoint).arg("--json"),
+            Command::new(exe).arg("stats").arg(&self.mountpoint).arg("--json"),
         )?;
-        serde_json::from_str(&stdout).map(Some).map_err(|error| DemoError::Tool {
+        serde_json::from_str(&stdout).map(Some).map_err(|error| StudyError::Tool {
             action: "cannot read the daemon's counters".into(),
             problem: format!("`fusewire stats --json` printed something else: {error}"),
         })
     }
 
-    fn check_alive(&self) -> Result<(), DemoError> {
+    fn check_alive(&self) -> Result<(), StudyError> {
         let status = match self.child().as_mut() {
             Some(child) => child.try_wait(),
             None => return Err(self.error("has been unmounted".into())),
         };
         match status {
             Ok(None) => Ok(()),
+            // It went to the background: from then on the mount shows whether it lives.
+            Ok(Some(status)) if status.success() && self.counters.is_none() => {
+                let ready = self.ready.load(Ordering::Relaxed);
+                match ready && mounts::mounted_at(&self.mountpoint)?.is_none() {
+                    true => Err(self.error("has unmounted itself".into())),
+                    false => Ok(()),
+                }
+            }
             Ok(Some(status)) => {
                 self.ended.store(true, Ordering::Relaxed);
                 Err(self.error(format!("ended unexpectedly ({status})")))
@@ -179,10 +219,12 @@ impl System for Fusewire {
             self.ended.store(true, Ordering::Relaxed);
             signal(child, Signal::SIGKILL);
         }
+        // Aborts the connection, whoever serves it; that it is busy is why we are here.
+        let _ = umount2(&self.mountpoint, MntFlags::MNT_FORCE | MntFlags::UMOUNT_NOFOLLOW);
     }
 }
 
-impl Drop for Fusewire {
+impl Drop for Mounted {
     fn drop(&mut self) {
         complain(self.release());
     }
@@ -215,14 +257,10 @@ mod tests {
     fn a_daemon_that_refuses_is_quoted() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         // ls takes no such option: its complaint proves that arguments arrive and stderr returns.
-        let launch = Launch {
-            exe: Path::new("/bin/ls"),
-            source: dir.path(),
-            mountpoint: dir.path(),
-            arguments: &["--no-such-option".to_owned()],
-        };
+        let words = ["--no-such-option".to_owned()];
+        let launch = Launch::fusewire(Path::new("/bin/ls"), dir.path(), dir.path(), &words);
         let interrupt = Interrupt::default();
-        let error = Fusewire::mount(&launch, &interrupt).expect_err("it refuses").to_string();
+        let error = Mounted::mount(&launch, &interrupt).expect_err("it refuses").to_string();
         assert!(error.contains("--no-such-option"), "{error}");
         assert!(error.contains("ended unexpectedly (exit status: 2)"), "{error}");
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backing::Backing;
-use super::daemon::{Fusewire, Launch};
+use super::daemon::{Launch, Mounted};
 use super::environment::{self, CpuTicks, Environment, InForce};
-use super::error::DemoError;
+use super::error::StudyError;
 use super::execute::LiveExecutor;
 use super::fio::{self, FioSettings};
 use super::image::MKFS_OPTIONS;
@@ -25,7 +25,7 @@ use super::{preflight, prepare, runner};
 use crate::report;
 
 /// Measures, prints and writes the comparison.
-pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
+pub fn run(options: &DemoOptions) -> Result<(), StudyError> {
     let interrupt = Interrupt::catch()?;
     let cells = select(options)?;
     let checked = preflight::check(options)?;
@@ -64,10 +64,10 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
     let _ = writeln!(std::io::stdout(), "{shown}");
     eprintln!("written: {}", folder.display());
     undone?;
-    summary.failure().map_or(Ok(()), |(count, first)| Err(DemoError::CellsFailed { count, first }))
+    summary.failure().map_or(Ok(()), |(count, first)| Err(StudyError::CellsFailed { count, first }))
 }
 
-fn select(options: &DemoOptions) -> Result<Vec<Cell>, DemoError> {
+fn select(options: &DemoOptions) -> Result<Vec<Cell>, StudyError> {
     let all = matrix::demo();
     let wanted = |cell: &Cell| {
         options.only.is_empty() || options.only.iter().any(|text| cell.id.contains(text.as_str()))
@@ -77,7 +77,7 @@ fn select(options: &DemoOptions) -> Result<Vec<Cell>, DemoError> {
     if let Some(text) = options.only.iter().find(misses) {
         let names: Vec<&str> = all.iter().map(|cell| cell.id.as_str()).collect();
         let names = names.join(", ");
-        return Err(DemoError::Preflight(format!(
+        return Err(StudyError::Preflight(format!(
             "--only {text} matches no cell; there are {names}"
         )));
     }
@@ -111,7 +111,7 @@ fn measure(
     (cells, steps): (&[Cell], &[Step]),
     seed: u64,
     environment: &mut Environment,
-) -> Result<Measured, DemoError> {
+) -> Result<Measured, StudyError> {
     let source = backing.source();
     let mut direct_engine = "io_uring";
     if cells.iter().any(|cell| matches!(cell.work, Work::Fio(_))) {
@@ -128,17 +128,10 @@ fn measure(
     let exe = match &options.exe {
         Some(exe) => exe.clone(),
         None => std::env::current_exe()
-            .map_err(|source| DemoError::Io { action: "find this program".into(), source })?,
+            .map_err(|source| StudyError::Io { action: "find this program".into(), source })?,
     };
-    let fusewire = Arc::new(Fusewire::mount(
-        &Launch {
-            exe: &exe,
-            source,
-            mountpoint: backing.mountpoint(),
-            arguments: &options.mount_args,
-        },
-        interrupt,
-    )?);
+    let launch = Launch::fusewire(&exe, source, backing.mountpoint(), &options.mount_args);
+    let fusewire = Arc::new(Mounted::mount(&launch, interrupt)?);
     let fio = FioSettings { seconds: options.seconds, size_mib: options.size_mib, direct_engine };
     let mut executor = LiveExecutor {
         native: Arc::new(Native::new(source)),
@@ -159,13 +152,13 @@ fn measure(
 }
 
 /// What was measured, with what could not be undone after it.
-type Measured = (Vec<Sample>, Result<(), DemoError>);
+type Measured = (Vec<Sample>, Result<(), StudyError>);
 
 /// Adds another undoing. Of several errors one is returned and the others are said at once.
 fn and_undone(
-    measured: Result<Measured, DemoError>,
-    undo: Result<(), DemoError>,
-) -> Result<Measured, DemoError> {
+    measured: Result<Measured, StudyError>,
+    undo: Result<(), StudyError>,
+) -> Result<Measured, StudyError> {
     match measured {
         Ok((samples, Ok(()))) => Ok((samples, undo)),
         failed => {
@@ -175,7 +168,7 @@ fn and_undone(
     }
 }
 
-fn describe(backing: &Backing) -> Result<environment::Backing, DemoError> {
+fn describe(backing: &Backing) -> Result<environment::Backing, StudyError> {
     let mount = mounts::mount_of(backing.source())?;
     let (fstype, mount_options) = mount.map_or_else(Default::default, |mount| {
         (mount.fs_type, format!("{};{}", mount.options, mount.super_options))

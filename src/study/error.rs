@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why `fusewire demo` failed.
+/// Why `fusewire demo` or a study failed.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
+pub enum StudyError {
     /// A signal asked us to stop.
     #[error("interrupted by {}; no results were written", signal_name(*.signal))]
     Interrupted {
@@ -32,8 +32,10 @@ pub enum DemoError {
         problem: String,
     },
     /// The daemon did not come up, died, or does not answer.
-    #[error("the fusewire daemon {problem}{}", said(.stderr))]
+    #[error("the daemon of {name} {problem}{}", said(.stderr))]
     Daemon {
+        /// The system it serves.
+        name: String,
         /// What happened.
         problem: String,
         /// The end of what it wrote.
@@ -65,11 +67,11 @@ pub enum DemoError {
     },
 }
 
-impl DemoError {
+impl StudyError {
     /// The exit code a shell expects: 128 + signal after an interruption, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            DemoError::Interrupted { signal } => {
+            StudyError::Interrupted { signal } => {
                 128_u8.saturating_add(u8::try_from(*signal).unwrap_or(0))
             }
             _ => 1,
@@ -79,12 +81,12 @@ impl DemoError {
     /// For `map_err`: a failed call that does something (`create`) to a path.
     pub(crate) fn io<E: Into<io::Error>>(action: &str, path: &Path) -> impl FnOnce(E) -> Self {
         let action = format!("{action} {}", path.display());
-        move |error| DemoError::Io { action, source: error.into() }
+        move |error| StudyError::Io { action, source: error.into() }
     }
 
     /// A mount that could not be removed.
     pub(crate) fn still_mounted(path: PathBuf, problem: &str) -> Self {
-        DemoError::LeftBehind {
+        StudyError::LeftBehind {
             what: format!("the mount {} ({problem})", path.display()),
             remedy: format!("umount -l {}", path.display()),
         }
@@ -107,16 +109,17 @@ mod tests {
 
     #[test]
     fn exit_codes_are_those_of_a_shell() {
-        assert_eq!(DemoError::Interrupted { signal: 2 }.exit_code(), 130);
-        assert_eq!(DemoError::Interrupted { signal: 15 }.exit_code(), 143);
-        assert_eq!(DemoError::Preflight(String::new()).exit_code(), 1);
+        assert_eq!(StudyError::Interrupted { signal: 2 }.exit_code(), 130);
+        assert_eq!(StudyError::Interrupted { signal: 15 }.exit_code(), 143);
+        assert_eq!(StudyError::Preflight(String::new()).exit_code(), 1);
     }
 
     #[test]
     fn messages_name_signal_and_stderr() {
-        let error = DemoError::Interrupted { signal: 2 }.to_string();
+        let error = StudyError::Interrupted { signal: 2 }.to_string();
         assert!(error.starts_with("interrupted by SIGINT"), "{error}");
-        let error = DemoError::Daemon { problem: "died".into(), stderr: "no fuse\n".into() };
-        assert_eq!(error.to_string(), "the fusewire daemon died; it said: no fuse");
+        let (name, problem) = ("bindfs".into(), "died".into());
+        let error = StudyError::Daemon { name, problem, stderr: "no fuse\n".into() };
+        assert_eq!(error.to_string(), "the daemon of bindfs died; it said: no fuse");
     }
 }

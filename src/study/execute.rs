@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::fio::{self, FioSettings};
 use super::interrupt::Interrupt;
 use super::matrix::{Cell, Work};
@@ -110,7 +110,7 @@ impl Turn {
     }
 }
 
-fn failed(error: DemoError) -> StepError {
+fn failed(error: StudyError) -> StepError {
     StepError::Cell(error.to_string())
 }
 
@@ -154,7 +154,7 @@ mod tests {
         fn root(&self) -> &Path {
             self.0.root()
         }
-        fn snapshot(&self) -> Result<Option<Snapshot>, DemoError> {
+        fn snapshot(&self) -> Result<Option<Snapshot>, StudyError> {
             let count = self.1.fetch_add(10, Ordering::Relaxed);
             let mut snapshot = Snapshot::default();
             let opcode = Opcode { count, ..Default::default() };

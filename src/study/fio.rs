@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::matrix::FioJob;
 use super::process::run_tool;
 use super::sample::{Consumption, Measurement, Percentiles};
@@ -25,20 +25,20 @@ pub(crate) struct FioSettings {
 pub(crate) const MISSING: &str = "fio is not installed: apt-get install fio";
 
 /// The version that is installed, as `fio-3.33`.
-pub(crate) fn version() -> Result<String, DemoError> {
+pub(crate) fn version() -> Result<String, StudyError> {
     let mut command = Command::new("fio");
     command.arg("--version");
     match run_tool("ask fio for its version", &mut command) {
         Ok(version) => Ok(version.trim().to_owned()),
         Err(error) if error.to_string().contains("No such file") => {
-            Err(DemoError::Preflight(MISSING.into()))
+            Err(StudyError::Preflight(MISSING.into()))
         }
         Err(error) => Err(error),
     }
 }
 
 /// The engine for O_DIRECT that works on `file`; io_uring may be disabled or not permitted.
-pub(crate) fn direct_engine(file: &Path) -> Result<&'static str, DemoError> {
+pub(crate) fn direct_engine(file: &Path) -> Result<&'static str, StudyError> {
     let probe = |engine| {
         run_tool(
             &format!("do an O_DIRECT read with fio and {engine}"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::mounts;
 use super::process::run_tool;
 use super::scratch::complain;
@@ -26,10 +26,10 @@ pub(crate) struct Image {
 
 impl Image {
     /// Makes `file` of `bytes` and mounts it at `point`. An error half-way undoes the first half.
-    pub(crate) fn mount(file: &Path, bytes: u64, point: &Path) -> Result<Self, DemoError> {
+    pub(crate) fn mount(file: &Path, bytes: u64, point: &Path) -> Result<Self, StudyError> {
         File::create_new(file)
             .and_then(|image| image.set_len(bytes))
-            .map_err(DemoError::io("create the image", file))?;
+            .map_err(StudyError::io("create the image", file))?;
         run_tool(
             "make an ext4 file system in a file",
             Command::new("mkfs.ext4").args(["-q", "-F", "-E", MKFS_OPTIONS]).arg(file),
@@ -41,7 +41,7 @@ impl Image {
         // lo_clr_fd turns into autoclear while the device is open).
         let image = Image { point: mounted.is_ok().then(|| point.to_owned()) };
         run_tool("detach the loop device", Command::new("losetup").arg("-d").arg(&device))?;
-        mounted.map_err(|errno| DemoError::Io {
+        mounted.map_err(|errno| StudyError::Io {
             action: format!("mount ext4 from {} on {}", device.display(), point.display()),
             source: errno.into(),
         })?;
@@ -49,7 +49,7 @@ impl Image {
     }
 
     /// Unmounts now, and with that frees the loop device.
-    pub(crate) fn release(&mut self) -> Result<(), DemoError> {
+    pub(crate) fn release(&mut self) -> Result<(), StudyError> {
         match self.point.take() {
             Some(point) => mounts::unmount(&point, Duration::from_secs(5)),
             None => Ok(()),
@@ -63,7 +63,7 @@ impl Drop for Image {
     }
 }
 
-fn attach(file: &Path) -> Result<PathBuf, DemoError> {
+fn attach(file: &Path) -> Result<PathBuf, StudyError> {
     let stdout = run_tool(
         "attach a loop device (in a container: it needs --privileged, or use `fusewire demo DIR`)",
         Command::new("losetup").args(["--find", "--show"]).arg(file),

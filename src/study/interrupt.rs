@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::error::DemoError;
+use super::error::StudyError;
 
 /// The signals of this process, caught for as long as this value lives. `default()` catches none
 /// and is never set: for tests, which share one process.
@@ -20,22 +20,22 @@ pub(crate) struct Interrupt {
 
 impl Interrupt {
     /// Starts to catch the signals. Nothing else needs to be ordered with the flag: Relaxed.
-    pub(crate) fn catch() -> Result<Self, DemoError> {
+    pub(crate) fn catch() -> Result<Self, StudyError> {
         let signal = Arc::new(AtomicUsize::new(0));
         let mut registered = Vec::new();
         for (number, value) in [(SIGINT, 2), (SIGTERM, 15), (SIGHUP, 1)] {
             let id = signal_hook::flag::register_usize(number, Arc::clone(&signal), value)
-                .map_err(|source| DemoError::Io { action: "catch signals".into(), source })?;
+                .map_err(|source| StudyError::Io { action: "catch signals".into(), source })?;
             registered.push(id);
         }
         Ok(Interrupt { signal, registered })
     }
 
     /// An error once a signal has come.
-    pub(crate) fn check(&self) -> Result<(), DemoError> {
+    pub(crate) fn check(&self) -> Result<(), StudyError> {
         match self.signal.load(Ordering::Relaxed) {
             0 => Ok(()),
-            signal => Err(DemoError::Interrupted { signal: i32::try_from(signal).unwrap_or(0) }),
+            signal => Err(StudyError::Interrupted { signal: i32::try_from(signal).unwrap_or(0) }),
         }
     }
 }
@@ -57,6 +57,6 @@ mod tests {
         let interrupt = Interrupt::catch().expect("signals can be caught");
         assert!(interrupt.check().is_ok());
         signal_hook::low_level::raise(SIGHUP).expect("a process may signal itself");
-        assert!(matches!(interrupt.check(), Err(DemoError::Interrupted { signal: 1 })));
+        assert!(matches!(interrupt.check(), Err(StudyError::Interrupted { signal: 1 })));
     }
 }

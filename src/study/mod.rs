@@ -45,6 +45,7 @@ mod preflight;
 mod prepare;
 mod process;
 mod progress;
+pub mod record;
 pub mod runner;
 pub mod sample;
 mod scratch;
@@ -52,5 +53,5 @@ mod supervise;
 pub mod system;
 
 pub use demo::run;
-pub use error::DemoError;
+pub use error::StudyError;
 pub use options::DemoOptions;

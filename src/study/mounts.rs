@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::process::run_tool;
 use crate::mountinfo::{Mount, MountTable};
 
 /// All mounts of this namespace.
-pub(crate) fn table() -> Result<MountTable, DemoError> {
-    MountTable::read().map_err(DemoError::io("read", Path::new("/proc/self/mountinfo")))
+pub(crate) fn table() -> Result<MountTable, StudyError> {
+    MountTable::read().map_err(StudyError::io("read", Path::new("/proc/self/mountinfo")))
 }
 
 /// What is mounted exactly at `point` (uppermost), if anything.
-pub(crate) fn mounted_at(point: &Path) -> Result<Option<Mount>, DemoError> {
+pub(crate) fn mounted_at(point: &Path) -> Result<Option<Mount>, StudyError> {
     Ok(table()?.top_at(point).cloned())
 }
 
 /// The mount that holds `path`.
-pub(crate) fn mount_of(path: &Path) -> Result<Option<Mount>, DemoError> {
+pub(crate) fn mount_of(path: &Path) -> Result<Option<Mount>, StudyError> {
     Ok(table()?.covering(path).cloned())
 }
 
 /// Unmounts `point`: politely for `patience` (what still closes files there gets its time), then
 /// lazily. Nothing mounted there is success.
-pub(crate) fn unmount(point: &Path, patience: Duration) -> Result<(), DemoError> {
+pub(crate) fn unmount(point: &Path, patience: Duration) -> Result<(), StudyError> {
     let deadline = Instant::now() + patience;
     loop {
         match umount2(point, MntFlags::UMOUNT_NOFOLLOW) {
@@ -43,19 +43,19 @@ pub(crate) fn unmount(point: &Path, patience: Duration) -> Result<(), DemoError>
     }
     match umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) | Err(Errno::EINVAL) => Ok(()),
-        Err(errno) => Err(DemoError::still_mounted(point.to_owned(), errno.desc())),
+        Err(errno) => Err(StudyError::still_mounted(point.to_owned(), errno.desc())),
     }
 }
 
 /// An ordinary user may only unmount through the set-user-id helper.
-fn unmount_as_user(point: &Path) -> Result<(), DemoError> {
+fn unmount_as_user(point: &Path) -> Result<(), StudyError> {
     let attempt = |flags: &str| {
         run_tool("unmount", Command::new("fusermount3").args([flags, "--"]).arg(point))
     };
     attempt("-u").or_else(|_| attempt("-uz")).map(|_| ()).or_else(|error| {
         match mounted_at(point)? {
             None => Ok(()),
-            Some(_) => Err(DemoError::still_mounted(point.to_owned(), &error.to_string())),
+            Some(_) => Err(StudyError::still_mounted(point.to_owned(), &error.to_string())),
         }
     })
 }

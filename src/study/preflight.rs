@@ -10,7 +10,7 @@ use nix::libc::O_DIRECT;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::fio;
 use super::mounts;
 use super::options::DemoOptions;
@@ -30,7 +30,7 @@ pub(crate) struct Checked {
 }
 
 /// Checks programs, privileges, space, and what an earlier demo left.
-pub(crate) fn check(options: &DemoOptions) -> Result<Checked, DemoError> {
+pub(crate) fn check(options: &DemoOptions) -> Result<Checked, StudyError> {
     let fio = fio::version()?;
     let root = geteuid().is_root();
     let temporary = std::env::temp_dir();
@@ -48,7 +48,7 @@ pub(crate) fn check(options: &DemoOptions) -> Result<Checked, DemoError> {
             space(&temporary, u64::from(options.size_mib) + IMAGE_SLACK_MIB, "TMPDIR=<directory>")?;
         }
         Some(dir) => {
-            let found = fs::metadata(dir).map_err(DemoError::io("use directory", dir))?;
+            let found = fs::metadata(dir).map_err(StudyError::io("use directory", dir))?;
             if !found.is_dir() {
                 return Err(refuse(format!("{} is not a directory", dir.display())));
             }
@@ -70,7 +70,7 @@ pub(crate) fn check(options: &DemoOptions) -> Result<Checked, DemoError> {
 }
 
 /// O_DIRECT must work on the test file itself.
-pub(crate) fn o_direct(file: &Path) -> Result<(), DemoError> {
+pub(crate) fn o_direct(file: &Path) -> Result<(), StudyError> {
     OpenOptions::new().read(true).write(true).custom_flags(O_DIRECT).open(file).map(|_| ()).map_err(
         |error| {
             refuse(format!(
@@ -82,12 +82,12 @@ pub(crate) fn o_direct(file: &Path) -> Result<(), DemoError> {
     )
 }
 
-fn refuse(why: impl Into<String>) -> DemoError {
-    DemoError::Preflight(why.into())
+fn refuse(why: impl Into<String>) -> StudyError {
+    StudyError::Preflight(why.into())
 }
 
 /// `name` must be found as a shell of root would find it: sbin is not in every PATH.
-fn program(name: &str, package: &str) -> Result<(), DemoError> {
+fn program(name: &str, package: &str) -> Result<(), StudyError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     match std::env::split_paths(&path).any(|dir| dir.join(name).is_file()) {
         true => Ok(()),
@@ -98,8 +98,8 @@ fn program(name: &str, package: &str) -> Result<(), DemoError> {
     }
 }
 
-fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), DemoError> {
-    let found = statvfs(dir).map_err(DemoError::io("find the free space of", dir))?;
+fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), StudyError> {
+    let found = statvfs(dir).map_err(StudyError::io("find the free space of", dir))?;
     let free_mib = (found.blocks_available() * found.fragment_size()) >> 20;
     if free_mib < needed_mib {
         return Err(refuse(format!(
@@ -115,7 +115,7 @@ fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), DemoError> {
 fn leftovers<'a>(
     points: impl Iterator<Item = &'a Path>,
     lives: &dyn Fn(&str) -> bool,
-) -> Result<(), DemoError> {
+) -> Result<(), StudyError> {
     let mut found: Vec<&Path> =
         points.filter(|point| owner(point).is_some_and(|pid| !lives(pid))).collect();
     // The kernel lists a mount before those upon it; they are undone the other way round.

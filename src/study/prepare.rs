@@ -9,7 +9,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::matrix::CacheState;
 use super::supervise::Cancel;
 
@@ -27,24 +27,24 @@ pub(crate) fn data_file(root: &Path) -> PathBuf {
 pub(crate) fn lay_out(
     root: &Path,
     mib: u32,
-    check: &dyn Fn() -> Result<(), DemoError>,
-) -> Result<(), DemoError> {
+    check: &dyn Fn() -> Result<(), StudyError>,
+) -> Result<(), StudyError> {
     let path = data_file(root);
-    let mut file = File::create_new(&path).map_err(DemoError::io("create", &path))?;
+    let mut file = File::create_new(&path).map_err(StudyError::io("create", &path))?;
     let mut chunk = vec![0; CHUNK];
     let mut rng = StdRng::seed_from_u64(0);
     for _ in 0..mib {
         check()?;
         rng.fill_bytes(&mut chunk);
-        file.write_all(&chunk).map_err(DemoError::io("write", &path))?;
+        file.write_all(&chunk).map_err(StudyError::io("write", &path))?;
     }
-    file.sync_all().map_err(DemoError::io("sync", &path))
+    file.sync_all().map_err(StudyError::io("sync", &path))
 }
 
 /// Writes back everything dirty of the file system that holds `root`.
-pub(crate) fn sync(root: &Path) -> Result<(), DemoError> {
-    let dir = File::open(root).map_err(DemoError::io("open", root))?;
-    nix::unistd::syncfs(&dir).map_err(DemoError::io("sync the file system of", root))
+pub(crate) fn sync(root: &Path) -> Result<(), StudyError> {
+    let dir = File::open(root).map_err(StudyError::io("open", root))?;
+    nix::unistd::syncfs(&dir).map_err(StudyError::io("sync the file system of", root))
 }
 
 /// Brings the test file into `state` for the system at `root`; `native` is the directory itself.
@@ -53,7 +53,7 @@ pub(crate) fn cache(
     root: &Path,
     state: CacheState,
     cancel: &Cancel,
-) -> Result<(), DemoError> {
+) -> Result<(), StudyError> {
     sync(native)?;
     match state {
         CacheState::Warm => warm(&data_file(root), cancel),
@@ -64,17 +64,17 @@ pub(crate) fn cache(
     }
 }
 
-fn warm(path: &Path, cancel: &Cancel) -> Result<(), DemoError> {
-    let mut file = File::open(path).map_err(DemoError::io("open", path))?;
+fn warm(path: &Path, cancel: &Cancel) -> Result<(), StudyError> {
+    let mut file = File::open(path).map_err(StudyError::io("open", path))?;
     let mut chunk = vec![0; CHUNK];
-    while !cancel.is_set() && file.read(&mut chunk).map_err(DemoError::io("read", path))? > 0 {}
+    while !cancel.is_set() && file.read(&mut chunk).map_err(StudyError::io("read", path))? > 0 {}
     Ok(())
 }
 
-fn drop_pages(path: &Path) -> Result<(), DemoError> {
-    let file = OpenOptions::new().read(true).open(path).map_err(DemoError::io("open", path))?;
+fn drop_pages(path: &Path) -> Result<(), StudyError> {
+    let file = OpenOptions::new().read(true).open(path).map_err(StudyError::io("open", path))?;
     posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
-        .map_err(DemoError::io("drop the cached pages of", path))
+        .map_err(StudyError::io("drop the cached pages of", path))
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn laying_out_can_be_interrupted() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let error = lay_out(dir.path(), 2, &|| Err(DemoError::Interrupted { signal: 2 }));
-        assert!(matches!(error, Err(DemoError::Interrupted { signal: 2 })));
+        let error = lay_out(dir.path(), 2, &|| Err(StudyError::Interrupted { signal: 2 }));
+        assert!(matches!(error, Err(StudyError::Interrupted { signal: 2 })));
     }
 }

@@ -7,14 +7,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::error::DemoError;
+use super::error::StudyError;
 
 /// How long a helper of a moment (losetup, mkfs, `fusewire stats`) may take.
 pub(crate) const TOOL_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(2);
 
 /// Runs `command` to its end and gives its standard output. `action` completes "cannot ...".
-pub(crate) fn run_tool(action: &str, command: &mut Command) -> Result<String, DemoError> {
+pub(crate) fn run_tool(action: &str, command: &mut Command) -> Result<String, StudyError> {
     run_stoppable(action, command, TOOL_LIMIT, &|| false)
 }
 
@@ -24,8 +24,8 @@ pub(crate) fn run_stoppable(
     command: &mut Command,
     limit: Duration,
     stop: &dyn Fn() -> bool,
-) -> Result<String, DemoError> {
-    let failed = |problem: String| DemoError::Tool { action: format!("cannot {action}"), problem };
+) -> Result<String, StudyError> {
+    let failed = |problem: String| StudyError::Tool { action: format!("cannot {action}"), problem };
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .stdin(Stdio::null())

@@ -1,7 +1,7 @@
 //! Takes the turns of a plan and keeps what each yielded. Knows no mount, no fio and no clock:
 //! those are behind [`Executor`], so that order and failure handling are tested without them.
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::matrix::Cell;
 use super::plan::Step;
 use super::sample::{Measurement, Outcome, Role, Sample};
@@ -26,11 +26,11 @@ pub enum StepError {
     /// This cell cannot be measured on this system; the others can.
     Cell(String),
     /// Nothing more can be measured.
-    Fatal(DemoError),
+    Fatal(StudyError),
 }
 
-impl From<DemoError> for StepError {
-    fn from(error: DemoError) -> Self {
+impl From<StudyError> for StepError {
+    fn from(error: StudyError) -> Self {
         StepError::Fatal(error)
     }
 }
@@ -42,7 +42,7 @@ pub fn run(
     steps: &[Step],
     executor: &mut dyn Executor,
     progress: &mut dyn Progress,
-) -> Result<Vec<Sample>, DemoError> {
+) -> Result<Vec<Sample>, StudyError> {
     let mut samples: Vec<Sample> = Vec::with_capacity(steps.len());
     for (sequence, step) in steps.iter().enumerate() {
         let cell = &cells[step.cell];
@@ -147,7 +147,7 @@ mod tests {
         let mut mock = Mock {
             calls: Vec::new(),
             fail: |_, _, calls| {
-                (calls == 7).then_some(StepError::Fatal(DemoError::Interrupted { signal: 15 }))
+                (calls == 7).then_some(StepError::Fatal(StudyError::Interrupted { signal: 15 }))
             },
         };
         let error = run(&cells, &steps, &mut mock, &mut Seen::default()).expect_err("fatal");

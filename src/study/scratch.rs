@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::mounts;
 
 /// What the names of our directories start with; the process id follows.
@@ -22,14 +22,14 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     /// Makes one in `parent`; `hidden` puts a dot before the name.
-    pub(crate) fn new(parent: &Path, hidden: bool) -> Result<Self, DemoError> {
+    pub(crate) fn new(parent: &Path, hidden: bool) -> Result<Self, StudyError> {
         let dot = if hidden { "." } else { "" };
         let dir = tempfile::Builder::new()
             .prefix(&format!("{dot}{PREFIX}{}-", std::process::id()))
             .tempdir_in(parent)
-            .map_err(DemoError::io("create a temporary directory in", parent))?;
+            .map_err(StudyError::io("create a temporary directory in", parent))?;
         // mountinfo shows real paths, and we compare with those.
-        let path = fs::canonicalize(dir.path()).map_err(DemoError::io("resolve", dir.path()))?;
+        let path = fs::canonicalize(dir.path()).map_err(StudyError::io("resolve", dir.path()))?;
         Ok(Scratch { dir: Some(dir), path })
     }
 
@@ -39,21 +39,21 @@ impl Scratch {
     }
 
     /// A fresh subdirectory.
-    pub(crate) fn subdirectory(&self, name: &str) -> Result<PathBuf, DemoError> {
+    pub(crate) fn subdirectory(&self, name: &str) -> Result<PathBuf, StudyError> {
         let path = self.path.join(name);
-        fs::create_dir(&path).map_err(DemoError::io("create", &path))?;
+        fs::create_dir(&path).map_err(StudyError::io("create", &path))?;
         Ok(path)
     }
 
     /// Removes it now.
-    pub(crate) fn release(&mut self) -> Result<(), DemoError> {
+    pub(crate) fn release(&mut self) -> Result<(), StudyError> {
         let Some(dir) = self.dir.take() else { return Ok(()) };
         let beneath = mounts::table().map(|table| table.below(&self.path).next().cloned());
         match beneath {
-            Ok(None) => dir.close().map_err(DemoError::io("remove", &self.path)),
+            Ok(None) => dir.close().map_err(StudyError::io("remove", &self.path)),
             Ok(Some(mount)) => {
                 let _ = dir.keep();
-                Err(DemoError::still_mounted(mount.mount_point, "it could not be unmounted"))
+                Err(StudyError::still_mounted(mount.mount_point, "it could not be unmounted"))
             }
             Err(error) => {
                 let _ = dir.keep();
@@ -70,7 +70,7 @@ impl Drop for Scratch {
 }
 
 /// In a `drop` there is nobody to hand an error to but the user.
-pub(crate) fn complain(result: Result<(), DemoError>) {
+pub(crate) fn complain(result: Result<(), StudyError>) {
     if let Err(error) = result {
         eprintln!("fusewire: {error}");
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use super::error::DemoError;
+use super::error::StudyError;
 use super::interrupt::Interrupt;
 use super::runner::StepError;
 use super::system::System;
@@ -77,7 +77,7 @@ impl Watch<'_> {
             }
             if Instant::now() >= deadline {
                 let (cell, seconds) = (self.cell.to_owned(), self.limit.as_secs());
-                break DemoError::Hung { cell, seconds };
+                break StudyError::Hung { cell, seconds };
             }
         };
         cancel.set();
@@ -90,7 +90,7 @@ impl Watch<'_> {
     }
 
     /// A dying daemon fails its clients a moment before its parent can see that it has died.
-    fn check_dying(&self) -> Result<(), DemoError> {
+    fn check_dying(&self) -> Result<(), StudyError> {
         for _ in 0..20 {
             self.system.check_alive()?;
             std::thread::sleep(POLL);
@@ -115,9 +115,12 @@ mod tests {
         fn root(&self) -> &Path {
             Path::new("/")
         }
-        fn check_alive(&self) -> Result<(), DemoError> {
+        fn check_alive(&self) -> Result<(), StudyError> {
             match self.dead.load(Ordering::Relaxed) {
-                true => Err(DemoError::Daemon { problem: "died".into(), stderr: String::new() }),
+                true => {
+                    let (name, problem) = ("it".into(), "died".into());
+                    Err(StudyError::Daemon { name, problem, stderr: String::new() })
+                }
                 false => Ok(()),
             }
         }
@@ -148,7 +151,7 @@ mod tests {
         });
         assert!(matches!(
             result,
-            Err(StepError::Fatal(DemoError::Hung { cell, .. })) if cell == "stat"
+            Err(StepError::Fatal(StudyError::Hung { cell, .. })) if cell == "stat"
         ));
         assert!(!system.aborted.load(Ordering::Relaxed), "it ended when asked");
     }
@@ -159,6 +162,6 @@ mod tests {
         system.dead.store(true, Ordering::Relaxed);
         let result: Result<(), _> =
             watch(&interrupt, &system).run(|_| Err(StepError::Cell("ENOTCONN".into())));
-        assert!(matches!(result, Err(StepError::Fatal(DemoError::Daemon { .. }))));
+        assert!(matches!(result, Err(StepError::Fatal(StudyError::Daemon { .. }))));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::error::DemoError;
+use super::error::StudyError;
 use crate::metrics::snapshot::Snapshot;
 
 /// A way to reach the directory under study.
@@ -12,12 +12,12 @@ pub trait System: fmt::Debug + Send + Sync {
     fn root(&self) -> &Path;
 
     /// The daemon's counters now; `None` for a system without a daemon.
-    fn snapshot(&self) -> Result<Option<Snapshot>, DemoError> {
+    fn snapshot(&self) -> Result<Option<Snapshot>, StudyError> {
         Ok(None)
     }
 
     /// An error if it can no longer answer.
-    fn check_alive(&self) -> Result<(), DemoError> {
+    fn check_alive(&self) -> Result<(), StudyError> {
         Ok(())
     }
 
