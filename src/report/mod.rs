@@ -9,6 +9,7 @@ pub mod folder;
 pub mod ls;
 pub mod markdown;
 pub mod statistics;
+pub mod study;
 pub mod summary;
 pub mod table;
 mod text;

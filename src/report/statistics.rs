@@ -16,7 +16,7 @@ pub struct Interval {
 }
 
 /// What may be said about a ratio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// No difference from native was shown, by an interval narrow enough to show one.

@@ -1,0 +1,119 @@
+//! What a study says, in the sentences that a reader has a minute for.
+
+use super::cell::Figures;
+use super::digest::{CellDigest, Digest, SystemDigest};
+use crate::report::statistics::{self, Verdict};
+use crate::report::text;
+use crate::study::record::{Kind, NATIVE};
+
+/// One sentence a system, and on a ladder what its last step takes from the first one's cost.
+pub(super) fn sentences(digest: &Digest) -> Vec<String> {
+    let mut sentences: Vec<String> =
+        digest.compared().filter_map(|system| of_system(digest, system)).collect();
+    sentences.extend(removed(digest));
+    if sentences.is_empty() {
+        sentences.push("Nothing was compared with native.".into());
+    }
+    sentences
+}
+
+fn of_system(digest: &Digest, system: &SystemDigest) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(share) = system.share_of_native_rate {
+        let worst = worst(digest, system, true);
+        parts.push(format!("{} of native's rate{worst}", text::number(share)));
+    }
+    if let Some(multiple) = system.multiple_of_native_time {
+        let worst = worst(digest, system, false);
+        parts.push(format!("x{} native's time{worst}", text::number(multiple)));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let verdicts: Vec<String> = [Verdict::Same, Verdict::Faster, Verdict::Slower, Verdict::Unclear]
+        .into_iter()
+        .filter_map(|verdict| {
+            let cells = system.verdicts.get(&verdict)?;
+            Some(format!("{cells} {}", text::verdict(verdict)))
+        })
+        .chain((system.failed > 0).then(|| format!("{} failed", system.failed)))
+        .collect();
+    let title = &system.system.title;
+    Some(format!("{title}: {}; cells: {}.", parts.join(", "), verdicts.join(", ")))
+}
+
+/// The cell that looks worst, if there is more than one.
+fn worst(digest: &Digest, system: &SystemDigest, rates: bool) -> String {
+    let ratios: Vec<(&CellDigest, f64)> = digest
+        .cells
+        .iter()
+        .filter(|cell| cell.cell.unit.is_rate() == rates)
+        .filter_map(|cell| Some((cell, cell.row(&system.system.id)?.comparison()?.ratio.median)))
+        .collect();
+    if ratios.len() < 2 {
+        return String::new();
+    }
+    let by_ratio = |a: &&(&CellDigest, f64), b: &&(&CellDigest, f64)| a.1.total_cmp(&b.1);
+    let (sign, found) = match rates {
+        true => ("", ratios.iter().min_by(by_ratio)),
+        false => ("x", ratios.iter().max_by(by_ratio)),
+    };
+    found.map_or_else(String::new, |(cell, ratio)| {
+        format!(" (worst: {} {sign}{})", cell.cell.title, text::number(*ratio))
+    })
+}
+
+/// How much of what the first step of a ladder costs above native the last one does not.
+fn removed(digest: &Digest) -> Option<String> {
+    if !digest.is_ladder() {
+        return None;
+    }
+    let mut steps = digest.systems.iter().filter(|found| found.system.kind == Kind::Fusewire);
+    let (first, last) = (steps.next()?, steps.next_back()?);
+    let shares: Vec<f64> = digest
+        .cells
+        .iter()
+        .filter_map(|cell| {
+            let wall = |system: &str| cell.figures(system).map(wall);
+            let native = wall(NATIVE)?;
+            let cost = wall(&first.system.id)? - native;
+            let slower = cell.row(&first.system.id)?.comparison()?.verdict == Verdict::Slower;
+            let left = wall(&last.system.id)? - native;
+            (slower && cost > 0.0).then_some(1.0 - left / cost)
+        })
+        .collect();
+    let median = statistics::median(&shares)?;
+    Some(format!(
+        "Of the time that \"{}\" adds to native, \"{}\" takes away {:.0} % (median of {} cells where it \
+         is slower).",
+        first.system.title,
+        last.system.title,
+        median * 100.0,
+        shares.len()
+    ))
+}
+
+fn wall(figures: &Figures) -> f64 {
+    figures.wall_us_per_operation
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::study::fixture;
+
+    #[test]
+    fn each_system_has_its_sentence_and_the_ladder_its_sum() {
+        let digest = fixture::digest();
+        assert_eq!(
+            digest.headline,
+            [
+                "FAST'17 Base: 0.50 of native's rate, x9.32 native's time (worst: open + close, 1 \
+                 thread x10.0); cells: 4 slower.",
+                "fusewire: 0.80 of native's rate, x1.87 native's time (worst: open + close, 1 thread \
+                 x2.00); cells: 3 slower, 1 failed.",
+                "Of the time that \"FAST'17 Base\" adds to native, \"fusewire\" takes away 89 % (median \
+                 of 3 cells where it is slower).",
+            ]
+        );
+    }
+}
