@@ -26,6 +26,7 @@ use crate::fs::Filesystem;
 use crate::metrics::{Metrics, snapshot};
 use crate::session::{Info, Mount, MountError, Options, Unmounter, attach};
 use crate::sys::fuse_dev::{self, Kernel};
+use crate::transport::splice::Splice;
 
 use adapter::Adapter;
 
@@ -84,7 +85,8 @@ impl Session {
         let negotiated =
             *negotiated.get().ok_or(MountError::Handshake("fuser never asked for INIT"))?;
         let device = mounted.device;
-        let info = Info { negotiated, transport, metrics, started: Instant::now(), device };
+        let (splice, started) = (Splice::Never, Instant::now());
+        let info = Info { negotiated, transport, splice, metrics, started, device };
         let session = Session { mounted, server, ticker, info: Arc::new(info) };
         session.mounted.probe().map_err(system("use the new mount"))?;
         info!(mountpoint = %options.mountpoint.display(), workers = count, "mounted on fuser");

@@ -135,11 +135,14 @@ pub enum Sched {
 /// Who moves the bytes of files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum DataMode {
-    /// Passthrough where the kernel grants it, else copy.
+    /// Passthrough where the kernel grants it, else copy, or on /dev/fuse splice where that is faster.
     #[default]
     Auto,
     /// The kernel reads and writes the source itself; fails to mount where it can not.
     Passthrough,
+    /// The daemon, which answers READs by splice from the source's file to /dev/fuse; WRITEs are
+    /// copied.
+    Splice,
     /// The daemon reads and writes through pooled buffers.
     Copy,
 }

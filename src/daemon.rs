@@ -24,6 +24,7 @@ use crate::mountinfo::{self, Mount, MountTable};
 use crate::passthrough::{Local, SourceError};
 use crate::session::{self, Info, MountError};
 use crate::sys::process::{Readiness, Side, background, lift_file_size_limit, raise_nofile};
+use crate::transport::splice::Splice;
 use served::Served;
 use shown::Shown;
 
@@ -228,6 +229,11 @@ fn options(config: &Config, fs: &impl Shown) -> session::Options {
         sched: config.sched,
         workers: config.workers,
         pin: config.pin,
+        splice: match config.data {
+            DataMode::Auto | DataMode::Passthrough => Splice::Large,
+            DataMode::Splice => Splice::Always,
+            DataMode::Copy => Splice::Never,
+        },
     }
 }
 
@@ -248,6 +254,9 @@ fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
     live.rss_bytes = process::resident_bytes();
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let mut data = fs.data();
+    if data.mode == "copy" && info.splice != Splice::Never {
+        data.mode = "splice".to_owned();
+    }
     // What `feasible` has changed.
     if config.transport == Transport::Fuser && config.data != DataMode::Copy && data.mode == "copy"
     {

@@ -21,6 +21,7 @@ use crate::metrics::snapshot;
 use crate::protocol::decode::Dialect;
 use crate::protocol::init::{InitError, Negotiated, refusal};
 use crate::sys::fuse_dev::Kernel;
+use crate::transport::splice::Splice;
 use crate::transport::uring;
 
 use crew::Threads;
@@ -48,6 +49,8 @@ pub struct Options {
     pub sched: Sched,
     /// Bind worker N to the Nth of those CPUs.
     pub pin: bool,
+    /// Which READs are answered by splice. Only /dev/fuse can: [`Splice::Always`] chooses it.
+    pub splice: Splice,
 }
 
 impl Options {
@@ -61,6 +64,7 @@ impl Options {
             workers: None,
             sched: Sched::Auto,
             pin: false,
+            splice: Splice::default(),
         }
     }
 }
@@ -137,6 +141,8 @@ pub struct Info {
     pub negotiated: Negotiated,
     /// How requests arrive.
     pub transport: snapshot::Transport,
+    /// Which READs are answered by splice.
+    pub splice: Splice,
     /// Counters of the workers.
     pub metrics: Arc<Metrics>,
     /// When the mount became ready.
@@ -157,6 +163,9 @@ impl Session {
             Transport::Dev | Transport::Fuser => None,
             Transport::Auto if options.workers.is_some() || options.pin => {
                 Some(Err("--workers and --pin are for its workers".to_owned()))
+            }
+            Transport::Auto | Transport::Uring if options.splice == Splice::Always => {
+                Some(Err("splice is for it: no ring takes the pages of a pipe".to_owned()))
             }
             Transport::Auto | Transport::Uring => Some(rings_to_be_had()),
         };
@@ -200,13 +209,16 @@ impl Session {
         fs.init(&negotiated, Kernel::new(device.clone())).map_err(MountError::Filesystem)?;
         let setxattr_ext = negotiated.flags.contains(InitFlags::SETXATTR_EXT);
         let launch = Launch { device, fs, dialect: Dialect { setxattr_ext }, negotiated };
+        let rings = plan == Plan::Rings;
         let launched = match plan {
             Plan::Dev { reason } => launch.workers(options, reason),
             Plan::Rings => launch.rings(options),
         };
         let Launched { threads, metrics, transport } = launched?;
         let device = mount.device;
-        let info = Info { negotiated, transport, metrics, started: Instant::now(), device };
+        let splice = if rings { Splice::Never } else { options.splice };
+        let started = Instant::now();
+        let info = Info { negotiated, transport, splice, metrics, started, device };
         let session = Session { mount, threads, info: Arc::new(info) };
         session.mount.probe().map_err(system("use the new mount"))?;
         info!(

@@ -66,12 +66,33 @@ fn record(shard: &Shard, header: &InHeader, arrived: Instant, result: Result<(),
     shard.record(opcode, result, arrived.elapsed());
 }
 
-/// Counts the bytes that a request moved.
-fn record_bytes(shard: &Shard, operation: &Operation<'_>, payload: usize) {
-    match operation {
-        Operation::Read(_) => shard.record_read(payload),
-        Operation::Write { args, .. } => shard.record_written(args.size),
-        _ => {}
+/// Which way the data of a request goes.
+#[derive(Debug, Clone, Copy)]
+enum Moves {
+    /// READ.
+    Out,
+    /// WRITE, of so many bytes.
+    In(u32),
+    /// No data of files.
+    Nothing,
+}
+
+impl Moves {
+    fn of(operation: &Operation<'_>) -> Self {
+        match operation {
+            Operation::Read(_) => Moves::Out,
+            Operation::Write { args, .. } => Moves::In(args.size),
+            _ => Moves::Nothing,
+        }
+    }
+
+    /// Counts the bytes that a request moved, whose reply has so many bytes of payload.
+    fn record(self, shard: &Shard, payload: usize) {
+        match self {
+            Moves::Out => shard.record_read(payload),
+            Moves::In(size) => shard.record_written(size),
+            Moves::Nothing => {}
+        }
     }
 }
 

@@ -33,14 +33,21 @@ struct Cost {
     calls: &'static str,
     /// Where it is different when the kernel is to read and write the file by itself.
     passthrough: Option<&'static str>,
+    /// Where it is different when READs are spliced.
+    splice: Option<&'static str>,
 }
 
 const fn both(opcode: Opcode, calls: &'static str) -> Cost {
-    Cost { opcode, calls, passthrough: None }
+    Cost { opcode, calls, passthrough: None, splice: None }
 }
 
 const fn either(opcode: Opcode, calls: &'static str, passthrough: &'static str) -> Cost {
-    Cost { opcode, calls, passthrough: Some(passthrough) }
+    Cost { opcode, calls, passthrough: Some(passthrough), splice: None }
+}
+
+/// A READ.
+const fn read(calls: &'static str, splice: &'static str) -> Cost {
+    Cost { opcode: Opcode::Read, calls, passthrough: Some(""), splice: Some(splice) }
 }
 
 /// What the first open of a file costs beyond `$open` if the kernel is to read and write it: a look
@@ -114,8 +121,14 @@ const STEPS: &[Step] = &[
     Step {
         what: "read",
         act: |at, n| drop(fs::read(at.join(format!("known-{n}"))).expect("read")),
-        // Twice: what there is, and that there is no more.
-        costs: &[either(Opcode::Read, "pread64 pread64", "")],
+        // Twice: what there is, and that there is no more. A pipe has the header in it by then, for
+        // more than there is, and is emptied again.
+        costs: &[read("pread64 pread64", "write splice splice readv")],
+    },
+    Step {
+        what: "read of a whole page",
+        act: |at, n| drop(fs::read(at.join(format!("page-{n}"))).expect("read")),
+        costs: &[read("pread64", "write splice splice")],
     },
     Step {
         what: "chmod",
@@ -241,7 +254,7 @@ fn main() -> ExitCode {
         eprintln!("the tests of the hot path cannot run: {reason}");
         return ExitCode::FAILURE;
     }
-    let trials = ["copy", "passthrough"]
+    let trials = ["copy", "passthrough", "splice"]
         .map(|data| Trial::test(format!("calls::{data}"), move || Ok(calls(data)?)));
     libtest_mimic::run(&args, trials.into()).exit_code()
 }
@@ -257,6 +270,7 @@ fn calls(data: &'static str) -> Result<(), String> {
         for name in ["known", "fresh"] {
             fs::write(source.join(format!("{name}-{n}")), "content").map_err(text)?;
         }
+        fs::write(source.join(format!("page-{n}")), [b'x'; 4096]).map_err(text)?;
     }
     fs::create_dir(source.join("known-dir")).map_err(text)?;
     for n in 0..3 {
@@ -269,8 +283,8 @@ fn calls(data: &'static str) -> Result<(), String> {
     for step in STEPS {
         let seen = trace(worker, || (0..ROUNDS).for_each(|n| (step.act)(&daemon.mountpoint, n)))?;
         for cost in step.costs {
-            let calls = match (data, cost.passthrough) {
-                ("passthrough", Some(calls)) => calls,
+            let calls = match (data, cost.passthrough, cost.splice) {
+                ("passthrough", Some(calls), _) | ("splice", _, Some(calls)) => calls,
                 _ => cost.calls,
             };
             wrong.extend(judge(step.what, cost.opcode, calls, &seen));

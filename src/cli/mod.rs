@@ -219,8 +219,9 @@ struct MountArgs {
     #[command(flatten)]
     daemon: DaemonArgs,
     /// Who moves the bytes of files: the kernel where it can (auto), the kernel or no mount at all
-    /// (passthrough), or the daemon (copy) [default: auto]
-    #[arg(long, value_name = "MODE", value_parser = ["auto", "passthrough", "copy"])]
+    /// (passthrough), the daemon without looking at those that are read (splice), or the daemon
+    /// (copy) [default: auto]
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "passthrough", "splice", "copy"])]
     data: Option<String>,
     /// What keeps the kernel's caches true to the source: that they are asked for again after some
     /// time (timeout=SECONDS), or the promise that nobody changes it behind the mount (exclusive)
@@ -373,6 +374,13 @@ impl MountArgs {
         match (mount.config.transport, mount.config.data) {
             (Transport::Fuser, DataMode::Passthrough) => {
                 Err("--transport fuser copies all data: leave out --data passthrough".to_owned())
+            }
+            (Transport::Fuser, DataMode::Splice) => {
+                Err("--transport fuser copies all data: leave out --data splice".to_owned())
+            }
+            (Transport::Uring, DataMode::Splice) => {
+                Err("--data splice is for --transport dev: no ring takes the pages of a pipe"
+                    .to_owned())
             }
             _ => Ok(mount),
         }

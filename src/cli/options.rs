@@ -92,7 +92,7 @@ const TABLE: &[(&str, Takes)] = &[
     (
         "data",
         Value {
-            accepts: "auto, passthrough or copy",
+            accepts: "auto, passthrough, splice or copy",
             set: |mount, value| {
                 mount.config.data = DataMode::from_str(value, false).ok()?;
                 Some(())
@@ -445,8 +445,8 @@ mod tests {
     fn bad_values_name_key_value_and_what_is_accepted() {
         for (list, want) in [
             (
-                "data=splice",
-                "invalid value 'splice' for mount option 'data': expected auto, passthrough or copy",
+                "data=fast",
+                "invalid value 'fast' for mount option 'data': expected auto, passthrough, splice or copy",
             ),
             (
                 "workers=0",

@@ -148,7 +148,7 @@ fn mistakes_are_named_with_their_remedy() {
     for (line, parts) in [
         ("fusewire /s /m -o allow_otter", &["'allow_otter'", "did you mean 'allow_other'"][..]),
         ("fusewire /s /m --wokers 2", &["'--wokers'", "'--workers'"]),
-        ("fusewire /s /m --data splice", &["'splice'", "auto, passthrough, copy"]),
+        ("fusewire /s /m --data fast", &["'fast'", "auto, passthrough, splice, copy"]),
         ("fusewire /s /m --workers many", &["'many'", "'workers'", "from 1 to 1024"]),
         ("fusewire /s /m -o workers=many", &["'many'", "'workers'", "from 1 to 1024"]),
         ("fusewire /s /m --coherence hope", &["'hope'", "'coherence'", "timeout=SECONDS"]),
@@ -266,6 +266,18 @@ fn rings_leave_no_choice_of_workers() {
         assert!(error.contains("are for --transport dev"), "{error}");
     }
     assert_eq!(mount("fusewire /s /m --transport uring").config.transport, Transport::Uring);
+}
+
+#[test]
+fn splice_is_for_dev() {
+    for line in ["", " --transport dev"] {
+        let got = mount(&format!("fusewire /s /m --data splice{line}")).config;
+        assert_eq!(got.data, DataMode::Splice);
+    }
+    let error = usage_error("fusewire /s /m -o data=splice --transport uring");
+    assert!(error.contains("--data splice is for --transport dev"), "{error}");
+    let error = usage_error("fusewire /s /m -o data=splice,transport=fuser");
+    assert!(error.contains("--transport fuser copies all data"), "{error}");
 }
 
 #[test]

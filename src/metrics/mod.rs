@@ -37,6 +37,7 @@ pub struct Shard {
     opcodes: Box<[OnceLock<Box<OpcodeCounters>>]>,
     malformed: AtomicU64,
     read_bytes: AtomicU64,
+    spliced_bytes: AtomicU64,
     written_bytes: AtomicU64,
 }
 
@@ -71,6 +72,7 @@ impl Metrics {
         for shard in &self.shards {
             totals.malformed += shard.malformed.load(Relaxed);
             totals.read_bytes += shard.read_bytes.load(Relaxed);
+            totals.spliced_bytes += shard.spliced_bytes.load(Relaxed);
             totals.written_bytes += shard.written_bytes.load(Relaxed);
         }
         (by_name, totals)
@@ -104,6 +106,7 @@ impl Shard {
             opcodes: Opcode::ALL.iter().map(|_| OnceLock::new()).collect(),
             malformed: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
+            spliced_bytes: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
         }
     }
@@ -128,6 +131,11 @@ impl Shard {
     /// Counts bytes answered to READ.
     pub fn record_read(&self, bytes: usize) {
         self.read_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Counts those of them that were spliced.
+    pub fn record_spliced(&self, bytes: usize) {
+        self.spliced_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Counts bytes accepted from WRITE.

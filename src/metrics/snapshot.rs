@@ -56,9 +56,9 @@ pub struct Transport {
 /// Who moves the bytes of files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Data {
-    /// What is in force: `passthrough` or `copy`.
+    /// What is in force: `passthrough`, `splice` (for READs; see the README for which) or `copy`.
     pub mode: String,
-    /// What was asked for: `auto`, `passthrough` or `copy`.
+    /// What was asked for: `auto`, `passthrough`, `splice` or `copy`.
     pub requested: String,
     /// Why it is so, if it is not the best there is.
     pub reason: Option<String>,
@@ -118,6 +118,9 @@ pub struct Totals {
     pub malformed: u64,
     /// Bytes answered to READ.
     pub read_bytes: u64,
+    /// Those of them that went from the file through a pipe.
+    #[serde(default)]
+    pub spliced_bytes: u64,
     /// Bytes accepted from WRITE.
     pub written_bytes: u64,
 }

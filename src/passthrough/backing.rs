@@ -140,7 +140,9 @@ impl DataPath {
         registrar: Registrar,
     ) -> io::Result<Self> {
         let missing = match mode {
-            DataMode::Copy => return Ok(DataPath { registrar: None, reason: None }),
+            DataMode::Copy | DataMode::Splice => {
+                return Ok(DataPath { registrar: None, reason: None });
+            }
             _ if !negotiated.flags.contains(InitFlags::PASSTHROUGH) => Some(
                 "this kernel offers no FUSE passthrough (Linux 6.9 with CONFIG_FUSE_PASSTHROUGH)"
                     .to_owned(),

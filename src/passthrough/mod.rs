@@ -170,6 +170,7 @@ impl Local {
         let requested = match self.settings.data {
             DataMode::Auto => "auto",
             DataMode::Passthrough => "passthrough",
+            DataMode::Splice => "splice",
             DataMode::Copy => "copy",
         };
         let (mode, reason) = self.data_path().map_or(("copy", None), |data| data.describe());
@@ -231,7 +232,8 @@ impl Filesystem for Local {
             | InitFlags::HANDLE_KILLPRIV_V2
             | InitFlags::CACHE_SYMLINKS;
         flags.set(InitFlags::POSIX_ACL, self.settings.kernel_checks);
-        flags.set(InitFlags::PASSTHROUGH, self.settings.data != DataMode::Copy);
+        let by_daemon = matches!(self.settings.data, DataMode::Copy | DataMode::Splice);
+        flags.set(InitFlags::PASSTHROUGH, !by_daemon);
         Wanted { flags, max_stack_depth: self.settings.stack_depth, ..Wanted::default() }
     }
 

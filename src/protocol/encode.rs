@@ -38,6 +38,42 @@ impl<'b> ReplyBuf<'b> {
     pub fn parts(&self) -> (&[u8], &[u8]) {
         (&self.fixed[..self.fixed_len], self.payload.filled())
     }
+
+    /// Ends the reply, whose payload stays in the buffer.
+    pub fn finish(self) -> Finished {
+        let ReplyBuf { fixed, fixed_len, payload } = self;
+        Finished { fixed, fixed_len, payload_len: payload.len }
+    }
+}
+
+/// A reply that was put together: its fixed part, and how much of the buffer is payload.
+#[derive(Debug)]
+pub struct Finished {
+    fixed: [u8; FIXED_MAX],
+    fixed_len: usize,
+    payload_len: usize,
+}
+
+impl Finished {
+    /// The fixed part.
+    pub fn fixed(&self) -> &[u8] {
+        &self.fixed[..self.fixed_len]
+    }
+
+    /// Bytes of the buffer that are payload.
+    pub fn payload_len(&self) -> usize {
+        self.payload_len
+    }
+
+    /// Puts the fixed part in front of the payload in the `buffer` that holds it; the length of
+    /// both together.
+    pub fn assemble(&self, buffer: &mut [u8]) -> usize {
+        if self.fixed_len > 0 {
+            buffer.copy_within(..self.payload_len, self.fixed_len);
+            buffer[..self.fixed_len].copy_from_slice(self.fixed());
+        }
+        self.fixed_len + self.payload_len
+    }
 }
 
 /// A bounded part of the transport's buffer that a file system fills.

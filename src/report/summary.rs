@@ -304,14 +304,15 @@ fn flags(
         .flat_map(|work| ["READ", "WRITE"].map(|opcode| work.requests.get(opcode).copied()))
         .flatten()
         .sum();
+    let by_daemon = matches!(mode, Some("copy" | "splice"));
     if let Work::Fio(job) = cell.work {
         if mode == Some("passthrough") && moved > 0 {
             flags.push(format!("{moved} READ/WRITE requests although passthrough is in force"));
         }
-        if mode == Some("copy") && moved == 0 && job.direct_queue_depth.is_some() {
+        if by_daemon && moved == 0 && job.direct_queue_depth.is_some() {
             flags.push("O_DIRECT, yet no READ/WRITE request reached the daemon".into());
         }
-        if mode == Some("copy") && verdict == Verdict::Faster && job.direct_queue_depth.is_some() {
+        if by_daemon && verdict == Verdict::Faster && job.direct_queue_depth.is_some() {
             flags.push(
                 "faster than native because the daemon's own I/O hit the page cache, not the device"
                     .into(),

@@ -18,8 +18,9 @@ use crate::metrics::{Metrics, snapshot};
 use crate::offload::Pool;
 use crate::protocol::decode::Dialect;
 use crate::protocol::init::Negotiated;
-use crate::transport::buffers::Buffers;
 use crate::transport::dev::{self, Channel};
+use crate::transport::line::Line;
+use crate::transport::splice::Splice;
 use crate::transport::uring::Shape;
 use crate::worker::{Server, dev as dev_worker, ring};
 
@@ -67,7 +68,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         let watch = Arc::new(Watch::new(count));
         let mut workers = Vec::with_capacity(count);
         for (index, channel) in channels.iter().enumerate() {
-            let worker = self.dev_worker(&server, index, channel, Some(&watch))?;
+            let worker = self.dev_worker(&server, index, channel, Some(&watch), options.splice)?;
             let cpu = options.pin.then(|| cpus[index % cpus.len()]);
             workers.push(start_dev(worker, cpu).map_err(system("start a worker"))?);
         }
@@ -79,11 +80,11 @@ impl<F: Filesystem + ?Sized> Launch<F> {
             reason,
         };
         let (metrics, first, ended) = (server.metrics.clone(), channels[0].clone(), watch.clone());
-        let payload = self.payload();
+        let (payload, splice) = (self.payload(), options.splice);
         let relief = move || {
-            let (index, buffers) = (count, Buffers::new(payload)?);
-            let (channel, server) = (first.clone(), server.clone());
-            let worker = dev_worker::Worker { index, channel, buffers, server, watch: None };
+            let line = Line::new(first.clone(), payload, splice)?;
+            let server = server.clone();
+            let worker = dev_worker::Worker { index: count, line, server, watch: None };
             relieve(worker, ended.clone())
         };
         let threads = self.keep(workers, watch, relief, Discipline::new(&[]))?;
@@ -120,7 +121,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
             workers.push(thread);
         }
         let channel = Channel::new(self.device.clone());
-        let worker = self.dev_worker(&server, queues, &channel, Some(&watch))?;
+        let worker = self.dev_worker(&server, queues, &channel, Some(&watch), Splice::Never)?;
         workers.push(start_dev(worker, None).map_err(system("start a worker"))?);
         let transport = snapshot::Transport {
             name: "uring".to_owned(),
@@ -160,10 +161,11 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         index: usize,
         channel: &Channel,
         watch: Option<&Arc<Watch>>,
+        splice: Splice,
     ) -> Result<dev_worker::Worker<F>, MountError> {
-        let buffers = Buffers::new(self.payload()).map_err(system("map a worker's buffers"))?;
-        let (channel, server, watch) = (channel.clone(), server.clone(), watch.cloned());
-        Ok(dev_worker::Worker { index, channel, buffers, server, watch })
+        let line = Line::new(channel.clone(), self.payload(), splice)
+            .map_err(system("make a worker's buffers and pipe"))?;
+        Ok(dev_worker::Worker { index, line, server: server.clone(), watch: watch.cloned() })
     }
 
     fn keep(

@@ -83,10 +83,16 @@ impl Channel {
 
     fn send(&self, parts: &[IoSlice<'_>]) -> Result<(), Errno> {
         match writev(&self.device, parts) {
-            // The request or the whole connection is gone, and with it whoever waited.
-            Ok(_) | Err(Errno::ENOENT | Errno::ENODEV | Errno::ECONNABORTED) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(errno) if Channel::is_over(errno) => Ok(()),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Whether a reply was refused because the request or the whole connection is gone, and with it
+    /// whoever waited.
+    pub(super) fn is_over(errno: Errno) -> bool {
+        matches!(errno, Errno::ENOENT | Errno::ENODEV | Errno::ECONNABORTED)
     }
 }
 

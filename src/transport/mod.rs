@@ -2,4 +2,6 @@
 
 pub mod buffers;
 pub mod dev;
+pub mod line;
+pub mod splice;
 pub mod uring;

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tracing::error;
 
-use super::{End, Server, record, record_bytes, refuse};
+use super::{End, Moves, Server, record, refuse};
 use crate::dispatch::Outcome;
 use crate::fs::Filesystem;
 use crate::keeper::Watch;
 use crate::metrics::Shard;
 use crate::protocol::decode::{Frame, decode};
 use crate::protocol::encode::ReplyBuf;
-use crate::transport::buffers::Buffers;
-use crate::transport::dev::{Channel, Received, read_range};
+use crate::transport::dev::Received;
+use crate::transport::line::{Line, Moved};
 
 /// Everything that a worker needs for its whole life.
 #[derive(Debug)]
@@ -23,9 +23,7 @@ pub struct Worker<F: ?Sized> {
     /// Which one it is, and which metrics shard is its own.
     pub index: usize,
     /// Its way to the kernel.
-    pub channel: Channel,
-    /// Its memory.
-    pub buffers: Buffers,
+    pub line: Line,
     /// Who answers.
     pub server: Server<F>,
     /// Who is told what this worker is busy with; relief workers tell nobody.
@@ -45,12 +43,12 @@ impl<F: Filesystem + ?Sized> Worker<F> {
 
     /// Serves requests for as long as they keep coming: none for a second ends it.
     pub fn relieve(mut self) -> io::Result<()> {
-        while self.channel.wait(Duration::from_secs(1))? && self.serve_next()?.is_none() {}
+        while self.line.wait(Duration::from_secs(1))? && self.serve_next()?.is_none() {}
         Ok(())
     }
 
     fn serve_next(&mut self) -> io::Result<Option<End>> {
-        let size = match self.channel.receive(&mut self.buffers.request)? {
+        let size = match self.line.receive()? {
             Received::Request(size) => size,
             Received::Closed => return Ok(Some(End::Unmounted)),
             Received::Aborted => return Ok(Some(End::Aborted)),
@@ -68,45 +66,53 @@ impl<F: Filesystem + ?Sized> Worker<F> {
     }
 
     fn serve(&mut self, size: usize, arrived: Instant, shard: &Shard) {
-        let Worker { channel, buffers, server, .. } = self;
-        let frame = Frame::from_contiguous(&buffers.request[..size]);
+        let Worker { line, server, .. } = self;
+        let (received, room) = line.buffers();
+        let frame = Frame::from_contiguous(&received[..size]);
         let request = match frame.and_then(|frame| decode(frame, server.dialect)) {
             Ok(request) => request,
             Err(malformed) => {
                 if let Some((unique, errno)) = refuse(shard, malformed) {
-                    let _ = channel.reply_error(unique, errno);
+                    let _ = line.reply_error(unique, errno);
                 }
                 return;
             }
         };
-        let unique = request.header.unique;
-        let mut reply = ReplyBuf::new(&mut buffers.reply);
-        let sent = match server.answer(&request, &mut reply) {
-            Ok(Outcome::NoReply) => Ok(Ok(0)),
+        let (header, moves) = (*request.header, Moves::of(&request.operation));
+        let unique = header.unique;
+        let mut reply = ReplyBuf::new(room);
+        let outcome = server.answer(&request, &mut reply);
+        let reply = reply.finish();
+        let sent = match outcome {
+            Ok(Outcome::NoReply) => Ok(Moved::Copied(0)),
             Ok(Outcome::Buffered) => {
-                let (fixed, payload) = reply.parts();
-                channel.reply(unique, [fixed, payload]).map(|()| Ok(payload.len()))
+                let payload = reply.payload_len();
+                line.reply(unique, reply.fixed(), payload).map(|()| Moved::Copied(payload))
             }
             Ok(Outcome::FileRange { file, offset, len }) => {
-                let len = usize::try_from(len).unwrap_or(usize::MAX).min(buffers.reply.len());
-                match read_range(&file, offset, &mut buffers.reply[..len]) {
-                    Ok(count) => {
-                        channel.reply(unique, [&[], &buffers.reply[..count]]).map(|()| Ok(count))
-                    }
-                    Err(errno) => channel.reply_error(unique, errno).map(|()| Err(errno)),
-                }
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                line.reply_range(unique, &file, offset, len)
             }
-            Err(errno) => channel.reply_error(unique, errno).map(|()| Err(errno)),
+            Err(errno) => line.reply_error(unique, errno).map(|()| Moved::Failed(errno)),
         };
-        let result = sent.unwrap_or_else(|errno| {
-            error!(opcode = request.header.opcode, %errno, "the kernel refused a reply");
+        let moved = sent.unwrap_or_else(|errno| {
+            error!(opcode = header.opcode, %errno, "the kernel refused a reply");
             // The caller still waits; an error without a payload is always well-formed.
-            let _ = channel.reply_error(unique, Errno::EIO);
-            Err(Errno::EIO)
+            let _ = line.reply_error(unique, Errno::EIO);
+            Moved::Failed(Errno::EIO)
         });
-        if let Ok(payload) = result {
-            record_bytes(shard, &request.operation, payload);
-        }
-        record(shard, request.header, arrived, result.map(drop));
+        let result = match moved {
+            Moved::Copied(count) => {
+                moves.record(shard, count);
+                Ok(())
+            }
+            Moved::Spliced(count) => {
+                moves.record(shard, count);
+                shard.record_spliced(count);
+                Ok(())
+            }
+            Moved::Failed(errno) => Err(errno),
+        };
+        record(shard, &header, arrived, result);
     }
 }

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use tracing::debug;
 use zerocopy::IntoBytes;
 
-use super::{End, Server, record, record_bytes, refuse};
+use super::{End, Moves, Server, record, refuse};
 use crate::abi::{self, InHeader, SetattrValid};
 use crate::discipline::Pulse;
 use crate::dispatch::Outcome;
@@ -150,14 +150,14 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         }
         let mut reply = ReplyBuf::new(output);
         let outcome = self.server.answer(&request, &mut reply);
-        let parts = Parts::of(&reply);
+        let reply = reply.finish();
         let result = match outcome {
             Err(Errno::EWOULDBLOCK) => {
                 self.offload(index, head, input, arrived);
                 return Served::Offloaded;
             }
             Ok(Outcome::NoReply) => Err(Errno::EIO),
-            Ok(Outcome::Buffered) => Ok(parts.assemble(output)),
+            Ok(Outcome::Buffered) => Ok((reply.assemble(output), reply.payload_len())),
             Ok(Outcome::FileRange { file, offset, len }) => {
                 let len = usize::try_from(len).unwrap_or(usize::MAX).min(output.len());
                 match objfd::read_cached(&file, offset, &mut output[..len]) {
@@ -171,7 +171,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
             Err(errno) => Err(errno),
         };
         if let Ok((_, payload)) = result {
-            record_bytes(shard, &request.operation, payload);
+            Moves::of(&request.operation).record(shard, payload);
         }
         record(shard, &head.header, arrived, result.map(drop));
         match result {
@@ -226,10 +226,10 @@ fn patiently<F: Filesystem + ?Sized>(
     let mut output = vec![0; room.max(FIXED_MAX)];
     let mut reply = ReplyBuf::new(&mut output);
     let outcome = server.answer(&request, &mut reply);
-    let parts = Parts::of(&reply);
+    let reply = reply.finish();
     let result = match outcome {
         Ok(Outcome::NoReply) => Err(Errno::EIO),
-        Ok(Outcome::Buffered) => Ok(parts.assemble(&mut output)),
+        Ok(Outcome::Buffered) => Ok((reply.assemble(&mut output), reply.payload_len())),
         Ok(Outcome::FileRange { file, offset, len }) => {
             let len = usize::try_from(len).unwrap_or(usize::MAX).min(room);
             read_range(&file, offset, &mut output[..len]).map(|count| (count, count))
@@ -237,41 +237,13 @@ fn patiently<F: Filesystem + ?Sized>(
         Err(errno) => Err(errno),
     };
     if let Ok((_, payload)) = result {
-        record_bytes(shard, &request.operation, payload);
+        Moves::of(&request.operation).record(shard, payload);
     }
     record(shard, &head.header, arrived, result.map(drop));
     result.map(|(body, _)| {
         output.truncate(body);
         output
     })
-}
-
-/// The parts of a reply that was put together in an output buffer: its fixed part, and how much of
-/// the buffer is payload.
-struct Parts {
-    fixed: [u8; FIXED_MAX],
-    fixed_len: usize,
-    payload_len: usize,
-}
-
-impl Parts {
-    fn of(reply: &ReplyBuf<'_>) -> Self {
-        let (part, payload) = reply.parts();
-        let mut fixed = [0; FIXED_MAX];
-        fixed[..part.len()].copy_from_slice(part);
-        Parts { fixed, fixed_len: part.len(), payload_len: payload.len() }
-    }
-
-    /// Puts the fixed part in front of the payload; the lengths of both together, and of the
-    /// payload.
-    fn assemble(&self, output: &mut [u8]) -> (usize, usize) {
-        let Parts { fixed, fixed_len, payload_len } = self;
-        if *fixed_len > 0 {
-            output.copy_within(..*payload_len, *fixed_len);
-            output[..*fixed_len].copy_from_slice(&fixed[..*fixed_len]);
-        }
-        (fixed_len + payload_len, *payload_len)
-    }
 }
 
 /// The request of an entry as every request is read.

@@ -12,7 +12,8 @@ fn a_wrong_line_is_code_2_and_says_what_would_be_right() {
     for (args, parts) in [
         (&["/s", "/m", "-o", "allow_otter"][..], &["'allow_otter'", "'allow_other'"][..]),
         (&["mount", "/s", "/m", "--wrokers", "2"], &["'--wrokers'", "'--workers'"]),
-        (&["/s", "/m", "-o", "data=splice"], &["'splice'", "auto, passthrough or copy"]),
+        (&["/s", "/m", "-o", "data=fast"], &["'fast'", "auto, passthrough, splice or copy"]),
+        (&["/s", "/m", "-o", "data=splice,transport=uring"], &["--data splice", "--transport dev"]),
         (&["/s", "/m", "--workers=0"], &["'0'", "from 1 to 1024"]),
         (&["/s", "/m", "-o", "remount,rw"], &["'remount'", "unmount it and mount again"]),
         (&["umuont", "/m"], &["'umuont'", "'umount'"]),

@@ -235,12 +235,12 @@ fn workers_and_pinning_are_what_was_asked_for() {
 #[test]
 fn data_modes_are_what_was_asked_for() {
     let place = Place::new();
-    for mode in ["passthrough", "copy"] {
+    for mode in ["passthrough", "splice", "copy"] {
         place.mount(&["--data", mode]).succeeded();
         assert_eq!(place.read(), "hello");
         let snapshot = place.settled();
         assert_eq!((snapshot.data.mode.as_str(), snapshot.data.requested.as_str()), (mode, mode));
-        assert_eq!(snapshot.requests.contains_key("READ"), mode == "copy", "{snapshot:?}");
+        assert_eq!(snapshot.requests.contains_key("READ"), mode != "passthrough", "{snapshot:?}");
         place.umount(&[]).succeeded();
     }
 }

@@ -69,7 +69,7 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
 ];
 
 /// Each transport with each data mode, for its owner and for everybody.
-const SETTINGS: [Setting; 9] = [
+const SETTINGS: [Setting; 10] = [
     setting("uring", "passthrough", "uring_passthrough", ""),
     setting("uring", "copy", "uring_copy", ""),
     setting("uring", "passthrough", "uring_passthrough_shared", "allow_other"),
@@ -78,8 +78,14 @@ const SETTINGS: [Setting; 9] = [
     setting("dev", "copy", "dev_copy", ""),
     setting("dev", "passthrough", "dev_passthrough_shared", "allow_other"),
     setting("dev", "copy", "dev_copy_shared", "allow_other"),
+    SPLICE,
     BASELINE,
 ];
+
+/// Reads go from file to reply through a pipe; everything else is as with `copy`.
+const SPLICE: Setting = setting("dev", "splice", "dev_splice", "");
+/// What is played on it: whatever reads.
+const ON_SPLICE: &[&str] = &["open", "data", "mmap", "alloc", "mixing", "behind", "workload"];
 
 /// The same file system on the session loop of the crate fuser.
 const BASELINE: Setting = setting("fuser", "copy", "fuser", "");
@@ -162,7 +168,10 @@ fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
                 {
                     continue;
                 }
-                let shared = !setting.options.is_empty() || setting == BASELINE;
+                if setting == SPLICE && !ON_SPLICE.contains(family) {
+                    continue;
+                }
+                let shared = !setting.options.is_empty() || [BASELINE, SPLICE].contains(&setting);
                 let mut at = setting;
                 match behaviour.needs {
                     Needs::Any => {}

@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod splice;
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

@@ -1,0 +1,72 @@
+//! READs that are answered through a pipe.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use super::with_mount;
+
+const LEN: usize = (3 << 20) + 123;
+
+fn content() -> Vec<u8> {
+    (0..LEN).map(|n| u8::try_from(n / 5 % 251).expect("small")).collect()
+}
+
+#[test]
+fn what_is_read_through_a_pipe_is_what_the_file_holds() {
+    with_mount("Y", "data=splice", |source, mountpoint, daemon| {
+        fs::write(source.join("long"), content()).expect("write");
+        assert!(fs::read(mountpoint.join("long")).expect("read") == content(), "other bytes");
+        let totals = daemon.stats().expect("stats").totals;
+        assert_eq!(totals.read_bytes, LEN as u64);
+        // All but the last READ, which asks for more than there is.
+        assert!(totals.spliced_bytes > (2 << 20), "{totals:?}");
+        assert_eq!(totals.errors, 0, "{totals:?}");
+    });
+}
+
+#[test]
+fn a_read_that_no_pipe_holds_is_copied() {
+    with_mount("Y", "data=splice", |source, mountpoint, daemon| {
+        fs::write(source.join("long"), content()).expect("write");
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_DIRECT);
+        let content = content();
+        let file = options.open(mountpoint.join("long")).expect("open");
+        let mut memory = memmap2::MmapMut::map_anon(4 << 20).expect("map");
+        for len in [4 << 20, 1 << 20, 64 << 10, 4096] {
+            let count = file.read_at(&mut memory[..len], 0).expect("read");
+            assert_eq!(count, len.min(LEN));
+            assert!(memory[..count] == content[..count], "other bytes of {len}");
+        }
+        let totals = daemon.stats().expect("stats").totals;
+        assert!(totals.spliced_bytes >= 68 << 10, "{totals:?}");
+    });
+}
+
+/// A file that shrinks and grows while it is read: every answer is one that the file has given.
+#[test]
+fn a_file_that_is_truncated_meanwhile_is_read_without_errors() {
+    with_mount("Y", "data=splice,attr_timeout=0", |source, mountpoint, daemon| {
+        fs::write(source.join("long"), content()).expect("write");
+        let content = content();
+        let changed = File::options().write(true).open(source.join("long")).expect("open");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..200_u64 {
+                    changed.set_len(round * 12_345 % (1 << 20)).expect("truncate");
+                    changed.write_all_at(&content[..1 << 19], 0).expect("write");
+                }
+            });
+            for _ in 0..100 {
+                let mut got = Vec::new();
+                let mut file = File::open(mountpoint.join("long")).expect("open");
+                file.read_to_end(&mut got).expect("read");
+                let wrong =
+                    got.iter().zip(&content).filter(|(got, real)| **got != 0 && got != real);
+                assert_eq!(wrong.count(), 0, "bytes that the file never held");
+            }
+        });
+        assert_eq!(daemon.stats().expect("stats").totals.errors, 0);
+    });
+}
