@@ -273,6 +273,12 @@ impl Inode {
         self.data.lock().unwrap_or_else(PoisonError::into_inner).passthrough > 0
     }
 
+    /// Whether it is open, or has a backing file for when it is opened again.
+    pub(super) fn is_open(&self) -> bool {
+        let state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        state.passthrough > 0 || state.cached > 0 || state.backing.is_some()
+    }
+
     /// Lets the backing file go unless the kernel uses it.
     pub(super) fn release_backing(&self) {
         let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);

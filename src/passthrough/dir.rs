@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::{Whence, fdatasync, fsync, lseek};
 
 use super::Local;
-use super::inode::Keep;
+use super::inode::{Keep, Place};
 use crate::abi::{self, OpenFlags};
 use crate::dispatch::entry_out;
 use crate::fs::{DirEntry, DirSink, Fh, Full, Name, NodeId, Opened, Result};
@@ -111,27 +111,34 @@ impl Local {
 
     pub(super) fn do_readdirplus(
         &self,
+        nodeid: NodeId,
         args: &abi::ReadIn,
         sink: &mut DirSink<'_, '_>,
     ) -> Result<()> {
-        self.fill(args, |parent, entry| {
+        self.fill(args, |dir, entry| {
             // A lookup is counted by the kernel only if it is told: look up what surely fits.
             if !sink.fits_plus(entry.name.len()) {
                 return Err(Full);
             }
-            let known = self.look_up_entry(parent, entry).unwrap_or_default();
+            let known = self.look_up_entry(nodeid, dir, entry).unwrap_or_default();
             sink.push_plus(entry, &known)
         })
     }
 
     /// The lookup of a directory entry; `None`, and the kernel is told the name only, for `.`,
     /// `..`, and what has vanished or can not be looked at.
-    fn look_up_entry(&self, parent: BorrowedFd<'_>, entry: DirEntry<'_>) -> Option<abi::EntryOut> {
+    fn look_up_entry(
+        &self,
+        parent: NodeId,
+        dir: BorrowedFd<'_>,
+        entry: DirEntry<'_>,
+    ) -> Option<abi::EntryOut> {
         let mut buffer = [0; 256];
         buffer.get_mut(..entry.name.len())?.copy_from_slice(entry.name);
         let name = std::ffi::CStr::from_bytes_until_nul(&buffer).ok().and_then(Name::new)?;
-        let found = self.inodes.find(parent, name).ok()?;
-        Some(entry_out(&self.entry(found, Keep::Nothing).ok()?))
+        let place = Place { parent, dir, name };
+        let found = self.inodes.find(&place).ok()?;
+        Some(entry_out(&self.entry(found, &place, Keep::Nothing).ok()?))
     }
 
     fn fill(

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crossbeam_utils::CachePadded;
 use nix::errno::Errno;
 
-use super::inode::Inode;
+use super::inode::{Inode, Shards};
 use super::shard::{self, SHARDS};
 
 type Clock = VecDeque<Weak<Inode>>;
 
-/// The inodes whose descriptor may be closed at any time: a list for each worker of what it has
+/// The live inodes, whose descriptors may be closed at any time: a list for each worker of what it has
 /// opened, oldest first, and one bound for all of them.
 ///
-/// Lists are locked one at a time, and never by who holds an inode's descriptor slot.
+/// Lists are locked one at a time, and never by who holds a shard of inodes or a descriptor slot.
 #[derive(Debug)]
 pub(super) struct FdCache {
     capacity: usize,
@@ -32,8 +32,8 @@ impl FdCache {
         FdCache { capacity, clocks, entries, turn: AtomicUsize::new(0) }
     }
 
-    /// Takes up an inode that has just got a descriptor, and closes others beyond the capacity.
-    pub(super) fn admit(&self, inode: &Arc<Inode>) {
+    /// Takes up an inode that has just become live, and lets go of others beyond the capacity.
+    pub(super) fn admit(&self, shards: &Shards, inode: &Arc<Inode>) {
         // Counted before somebody else can take it out.
         let entries = self.entries.fetch_add(1, Relaxed) + 1;
         self.clock(shard::own()).push_back(Arc::downgrade(inode));
@@ -44,7 +44,7 @@ impl FdCache {
             }
             let mut clock = self.clock(self.turn.fetch_add(1, Relaxed) % SHARDS);
             let before = clock.len();
-            evict(&mut clock, excess);
+            evict(&mut clock, shards, excess);
             excess -= self.gone(before, &clock);
         }
     }
@@ -53,6 +53,7 @@ impl FdCache {
     /// they are not enough: it is not the caller who has too many files open.
     pub(super) fn make_room<T>(
         &self,
+        shards: &Shards,
         mut open: impl FnMut() -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         loop {
@@ -62,7 +63,7 @@ impl FdCache {
                     for clock in 0..SHARDS {
                         let mut clock = self.clock(clock);
                         let before = clock.len();
-                        closed += evict(&mut clock, before.div_ceil(2));
+                        closed += evict(&mut clock, shards, before.div_ceil(2));
                         self.gone(before, &clock);
                         left += clock.len();
                     }
@@ -79,7 +80,7 @@ impl FdCache {
     ///
     /// A descriptor, or a backing file, keeps the space of a file that somebody has deleted behind
     /// the mount; so none is kept for longer than it is of use.
-    pub(super) fn age(&self) -> bool {
+    pub(super) fn age(&self, shards: &Shards) -> bool {
         let mut left = false;
         for clock in 0..SHARDS {
             let mut clock = self.clock(clock);
@@ -89,6 +90,7 @@ impl FdCache {
                 let keep = inode.take_used();
                 if !keep {
                     inode.close_cached();
+                    shards.retire(&inode);
                 }
                 keep
             });
@@ -98,11 +100,13 @@ impl FdCache {
         left
     }
 
+    /// Inodes of the lists that have a descriptor.
     pub(super) fn len(&self) -> u64 {
-        let alive = |clock| {
-            self.clock(clock).iter().filter(|inode| inode.strong_count() > 0).count() as u64
+        let open = |clock| {
+            let open = |inode: &Weak<Inode>| inode.upgrade().is_some_and(|inode| inode.has_fd());
+            self.clock(clock).iter().filter(|inode| open(inode)).count() as u64
         };
-        (0..SHARDS).map(alive).sum()
+        (0..SHARDS).map(open).sum()
     }
 
     fn clock(&self, index: usize) -> MutexGuard<'_, Clock> {
@@ -119,7 +123,7 @@ impl FdCache {
 
 /// Takes `count` inodes out and closes their descriptors; tells how many were closed. One that was
 /// used since it last came up gets another round.
-fn evict(clock: &mut Clock, count: usize) -> usize {
+fn evict(clock: &mut Clock, shards: &Shards, count: usize) -> usize {
     let (mut chances, mut closed) = (clock.len(), 0);
     let mut taken = 0;
     while taken < count {
@@ -131,6 +135,7 @@ fn evict(clock: &mut Clock, count: usize) -> usize {
             }
             Some(inode) => {
                 closed += usize::from(inode.close_cached());
+                shards.retire(&inode);
                 taken += 1;
             }
             None => taken += 1,

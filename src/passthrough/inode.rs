@@ -1,60 +1,36 @@
 //! The inode table: which nodeid is which file of the source, and how often the kernel knows it.
 //!
 //! An inode is identified by its file handle, which includes the generation: a number that is
-//! used again is another inode. Where handles are not to be had it is identified by device and
-//! number, and keeps a descriptor open, which keeps the number from being used again.
+//! used again is another inode. Where handles are not to be had it is identified by number and time
+//! of birth, and opened again by the name under which it was last seen. What is remembered of an
+//! inode that nobody uses is a count of lookups (`known`); all else is there only as long as it is
+//! open or was used a moment ago (`live`), and so is its descriptor.
 //!
-//! Lock order: a shard of `by_key`, then one of `by_id`, then an inode's descriptor slot.
+//! Lock order: a list of the cache, a shard, an inode's `data`, its descriptor slot.
 
-use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crossbeam_utils::CachePadded;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag, fstat};
-use rustc_hash::FxBuildHasher;
 
-use super::backing::OpenState;
 use super::fds::FdCache;
 use super::shard::SHARDS;
 use crate::fs::{NodeId, Result};
 use crate::sys::handle::FileHandle;
-use crate::sys::objfd;
 
 mod find;
+mod known;
+mod live;
+mod reach;
+mod unlinked;
 
-/// What an inode is, for as long as it exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    Handle(FileHandle),
-    Number { dev: u64, ino: u64 },
-}
+use known::{Key, Known, Map, Scheme};
+use live::Slot;
 
-/// An inode that the kernel knows, or knew until a moment ago.
-#[derive(Debug)]
-pub(super) struct Inode {
-    pub(super) nodeid: NodeId,
-    key: Key,
-    /// Lookups minus forgets. Changed only under the lock of the key's shard.
-    nlookup: AtomicU64,
-    fd: Mutex<Slot>,
-    /// Used since the cache last looked (relaxed: a hint).
-    used: AtomicBool,
-    /// Who reads and writes its data while it is open.
-    pub(super) data: Mutex<OpenState>,
-}
-
-#[derive(Debug)]
-enum Slot {
-    Closed,
-    /// May be closed by the cache.
-    Cached(Arc<OwnedFd>),
-    /// Stays: the inode could not be reopened.
-    Pinned(Arc<OwnedFd>),
-}
+pub(super) use find::Place;
+pub(super) use live::Inode;
 
 /// An object of the source that was just found under some name.
 #[derive(Debug)]
@@ -79,281 +55,230 @@ impl Found {
     }
 }
 
-/// Whether a descriptor at hand is worth keeping for what comes next.
+/// What a descriptor at hand is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
     /// A walk goes through here, or an open will follow.
     Fd,
+    /// The inode has no name: it could not be opened again.
+    Pinned,
     /// One of many entries of a directory.
     Nothing,
 }
 
-/// Numbers and generations that file systems give, and numbers of our own: nobody can choose them to
-/// collide, so they need no keyed hash.
-type Map<K> = HashMap<K, Arc<Inode>, FxBuildHasher>;
+/// How the source's inodes are told apart and opened again.
+#[derive(Debug)]
+pub(super) enum Access {
+    /// By handles; with a directory of their file system, for open_by_handle_at.
+    Handles(OwnedFd),
+    /// By names.
+    Names {
+        /// Whether an inode keeps its time of birth, which then is part of its identity.
+        keeps_birth: bool,
+    },
+}
 
+/// The inodes of a source, in shards by nodeid.
 #[derive(Debug)]
 pub(super) struct InodeTable {
-    by_key: [Mutex<Map<Key>>; SHARDS],
-    by_id: [RwLock<Map<NodeId>>; SHARDS],
-    next_id: AtomicU64,
+    shards: Shards,
     root: Arc<Inode>,
-    /// A directory of the source's file system, for open_by_handle_at; `None` without handles.
-    mount: Option<OwnedFd>,
-    /// Handles tell inode numbers (see `find`).
-    numbered: bool,
+    access: Access,
+    scheme: Scheme,
     fds: FdCache,
 }
 
-impl InodeTable {
-    pub(super) fn new(root: OwnedFd, mount: Option<OwnedFd>, fd_capacity: usize) -> Result<Self> {
-        let stat = fstat(&root)?;
-        let key = identify(&root, &stat, mount.is_some())?;
-        let numbered = matches!(key, Key::Handle(handle) if handle.ino32().is_some());
-        let inode = Inode {
-            nodeid: NodeId::ROOT,
-            key,
-            nlookup: AtomicU64::new(1),
-            fd: Mutex::new(Slot::Pinned(Arc::new(root))),
-            used: AtomicBool::new(false),
-            data: Mutex::default(),
-        };
-        let root = Arc::new(inode);
-        let table = InodeTable {
-            by_key: Default::default(),
-            by_id: Default::default(),
-            next_id: AtomicU64::new(NodeId::ROOT.0 + 1),
-            root: root.clone(),
-            mount,
-            numbered,
-            fds: FdCache::new(fd_capacity),
-        };
-        table.key_shard(&key).insert(key, root.clone());
-        table.insert_id(root);
-        Ok(table)
+#[derive(Debug)]
+pub(super) struct Shards([CachePadded<Mutex<Shard>>; SHARDS]);
+
+#[derive(Debug)]
+struct Shard {
+    known: Known,
+    live: Map<NodeId, Arc<Inode>>,
+}
+
+impl Shards {
+    fn of(&self, nodeid: NodeId) -> MutexGuard<'_, Shard> {
+        let shard = usize::try_from(nodeid.0 % SHARDS as u64).unwrap_or(0);
+        self.0[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The inode of a nodeid. ESTALE for one that was forgotten, which the kernel never sends.
+    fn all(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.0.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Forgets what else there is of an inode if it is nothing worth remembering and nobody but the
+    /// caller works on it.
+    pub(super) fn retire(&self, inode: &Arc<Inode>) {
+        let mut shard = self.of(inode.nodeid);
+        let ours = shard.live.get(&inode.nodeid).is_some_and(|live| Arc::ptr_eq(live, inode));
+        // The table's reference and the caller's: nobody gets another while the shard is locked.
+        if ours && Arc::strong_count(inode) == 2 && inode.is_idle() {
+            shard.live.remove(&inode.nodeid);
+        }
+    }
+}
+
+impl Shard {
+    /// The inode of a nodeid, and whether it was not live yet.
+    fn live(&mut self, nodeid: NodeId) -> Result<(Arc<Inode>, bool)> {
+        if let Some(inode) = self.live.get(&nodeid) {
+            return Ok((inode.clone(), false));
+        }
+        let key = self.known.key(nodeid).ok_or(Errno::ESTALE)?;
+        let inode = Arc::new(Inode::new(nodeid, key, Slot::Closed));
+        self.live.insert(nodeid, inode.clone());
+        Ok((inode, true))
+    }
+}
+
+impl InodeTable {
+    pub(super) fn new(root: OwnedFd, access: Access, fd_capacity: usize) -> Result<Self> {
+        let stat = fstat(&root)?;
+        let key = access.identify(&root, &stat)?;
+        let scheme = match key {
+            Key::Handle(handle) if handle.ino32().is_some() => Scheme::Number,
+            _ => Scheme::Hash,
+        };
+        let shard = || {
+            CachePadded::new(Mutex::new(Shard { known: Known::new(scheme), live: Map::default() }))
+        };
+        Ok(InodeTable {
+            shards: Shards(std::array::from_fn(|_| shard())),
+            root: Arc::new(Inode::new(NodeId::ROOT, key, Slot::Pinned(Arc::new(root)))),
+            access,
+            scheme,
+            fds: FdCache::new(fd_capacity),
+        })
+    }
+
+    /// The inode of a nodeid. ESTALE for one that is not known, which the kernel never sends.
     pub(super) fn get(&self, nodeid: NodeId) -> Result<Arc<Inode>> {
         if nodeid == NodeId::ROOT {
             return Ok(self.root.clone());
         }
-        let shard = self.by_id[id_shard(nodeid)].read().unwrap_or_else(PoisonError::into_inner);
-        shard.get(&nodeid).cloned().ok_or(Errno::ESTALE)
-    }
-
-    /// The descriptor of a nodeid.
-    pub(super) fn fd(&self, nodeid: NodeId) -> Result<Arc<OwnedFd>> {
-        self.fd_of(&self.get(nodeid)?)
-    }
-
-    /// An O_PATH descriptor of `inode`, reopened by its handle if the cache has closed it.
-    pub(super) fn fd_of(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
-        inode.used.store(true, Relaxed);
-        if let Some(fd) = inode.open_fd() {
-            return Ok(fd);
-        }
-        let fd = self.path_fd(inode)?;
-        let mut slot = inode.slot();
-        match &*slot {
-            Slot::Closed => *slot = Slot::Cached(fd.clone()),
-            // Another worker was faster.
-            Slot::Cached(theirs) | Slot::Pinned(theirs) => return Ok(theirs.clone()),
-        }
-        drop(slot);
-        self.fds.admit(inode);
-        Ok(fd)
-    }
-
-    /// An O_PATH descriptor by the inode's handle.
-    fn path_fd(&self, inode: &Inode) -> Result<Arc<OwnedFd>> {
-        let (Key::Handle(handle), Some(mount)) = (&inode.key, &self.mount) else {
-            return Err(Errno::ESTALE);
-        };
-        let flags = libc::O_PATH | libc::O_NOFOLLOW;
-        self.fds.make_room(|| handle.open(mount.as_fd(), flags)).map(Arc::new)
-    }
-
-    /// Opens the object itself. Flags that would look up or create a name are ignored.
-    pub(super) fn open(&self, inode: &Arc<Inode>, flags: OFlag) -> Result<OwnedFd> {
-        let pinned = matches!(*inode.slot(), Slot::Pinned(_));
-        if let (Key::Handle(handle), Some(mount), false) = (&inode.key, &self.mount, pinned) {
-            // Cheaper than by its descriptor, should there be one: no walk through /proc.
-            let flags = objfd::without_name(flags).bits();
-            match self.fds.make_room(|| handle.open(mount.as_fd(), flags)) {
-                // Deleted behind the mount; its descriptor may still be there.
-                Err(Errno::ESTALE) => {}
-                result => return result,
-            }
-        }
-        let object = self.fd_of(inode)?;
-        self.fds.make_room(|| objfd::reopen(object.as_fd(), flags))
-    }
-
-    /// Runs `open` with room for one more descriptor made if there is none.
-    pub(super) fn make_room<T>(&self, open: impl FnMut() -> Result<T>) -> Result<T> {
-        self.fds.make_room(open)
-    }
-
-    /// Counts a lookup of what was found, and gives it a nodeid if it has none yet.
-    pub(super) fn acquire(&self, found: Found, keep: Keep) -> Result<Arc<Inode>> {
-        let (key, fd) = match found.object {
-            Object::Fd(fd) => (identify(&fd, &found.stat, self.mount.is_some())?, Some(fd)),
-            Object::Handle(handle) => (Key::Handle(handle), None),
-        };
-        let mut shard = self.key_shard(&key);
-        if let Some(inode) = shard.get(&key) {
-            inode.nlookup.fetch_add(1, Relaxed);
-            let inode = inode.clone();
-            drop(shard);
-            if let (Keep::Fd, Some(fd)) = (keep, fd)
-                && inode.offer(fd)
-            {
-                self.fds.admit(&inode);
-            }
-            return Ok(inode);
-        }
-        let slot = match (fd, &key, keep) {
-            (Some(fd), Key::Number { .. }, _) => Slot::Pinned(Arc::new(fd)),
-            (Some(fd), Key::Handle(_), Keep::Fd) => Slot::Cached(Arc::new(fd)),
-            (_, Key::Handle(_), _) => Slot::Closed,
-            (None, Key::Number { .. }, _) => return Err(Errno::ESTALE),
-        };
-        let cached = matches!(slot, Slot::Cached(_));
-        let inode = Arc::new(Inode {
-            nodeid: NodeId(self.next_id.fetch_add(1, Relaxed)),
-            key,
-            nlookup: AtomicU64::new(1),
-            fd: Mutex::new(slot),
-            used: AtomicBool::new(false),
-            data: Mutex::default(),
-        });
-        shard.insert(key, inode.clone());
-        self.insert_id(inode.clone());
-        drop(shard);
-        if cached {
-            self.fds.admit(&inode);
+        let (inode, new) = self.shards.of(nodeid).live(nodeid)?;
+        if new {
+            self.admit(&inode);
         }
         Ok(inode)
     }
 
+    /// The nodeid of a handle, if the kernel knows it.
+    pub(super) fn nodeid_of(&self, handle: &FileHandle) -> Option<NodeId> {
+        self.known(&Key::Handle(*handle))
+    }
+
+    fn known(&self, key: &Key) -> Option<NodeId> {
+        if *key == self.root.key {
+            return Some(NodeId::ROOT);
+        }
+        let wanted = self.scheme.nodeid(key);
+        self.shards.of(wanted).known.find(key, wanted)
+    }
+
+    /// Counts a lookup of what was found at `place`, and tells its nodeid.
+    pub(super) fn acquire(
+        &self,
+        found: Found,
+        place: Option<&Place<'_>>,
+        keep: Keep,
+    ) -> Result<NodeId> {
+        let (key, fd) = match found.object {
+            Object::Fd(fd) => (self.access.identify(&fd, &found.stat)?, Some(fd)),
+            Object::Handle(handle) => (Key::Handle(handle), None),
+        };
+        if key == self.root.key {
+            return Ok(NodeId::ROOT);
+        }
+        let way = match self.access {
+            Access::Names { .. } => place.map(Place::way),
+            Access::Handles(_) => None,
+        };
+        let wanted = self.scheme.nodeid(&key);
+        let mut shard = self.shards.of(wanted);
+        let nodeid = shard.known.add(&key, wanted, way);
+        let kept = fd.filter(|_| keep != Keep::Nothing);
+        let inode = match kept {
+            Some(_) => Some(shard.live(nodeid)?.0),
+            None => shard.live.get(&nodeid).filter(|inode| inode.is_pinned()).cloned(),
+        };
+        drop(shard);
+        let Some(inode) = inode else { return Ok(nodeid) };
+        match (keep, kept) {
+            (Keep::Pinned, Some(fd)) => *inode.slot() = Slot::Pinned(Arc::new(fd)),
+            (_, Some(fd)) => drop(inode.offer(Arc::new(fd))),
+            (_, None) => {}
+        }
+        if place.is_some() {
+            self.unpin(&inode);
+        }
+        self.admit(&inode);
+        Ok(nodeid)
+    }
+
     /// Takes back `nlookup` lookups; an inode without any is no longer known.
     pub(super) fn forget(&self, nodeid: NodeId, nlookup: u64) {
-        if nodeid == NodeId::ROOT {
-            return;
-        }
-        let Ok(inode) = self.get(nodeid) else { return };
-        let mut shard = self.key_shard(&inode.key);
-        let known = inode.nlookup.load(Relaxed);
-        // More than were given would be the kernel's mistake; the inode goes all the same.
-        let left = known.saturating_sub(nlookup);
-        inode.nlookup.store(left, Relaxed);
-        if left == 0 {
-            shard.remove(&inode.key);
-            let mut ids =
-                self.by_id[id_shard(nodeid)].write().unwrap_or_else(PoisonError::into_inner);
-            ids.remove(&nodeid);
+        let mut shard = self.shards.of(nodeid);
+        if shard.known.take(nodeid, nlookup) {
+            let inode = shard.live.remove(&nodeid);
+            // Closing what it holds may take a while.
+            drop(shard);
+            drop(inode);
         }
     }
 
     /// Counts a lookup of an inode that the kernel knows by another name. ESTALE if it does not.
-    pub(super) fn count_lookup(&self, inode: &Arc<Inode>) -> Result<()> {
-        let shard = self.key_shard(&inode.key);
-        let known = shard.get(&inode.key).filter(|known| Arc::ptr_eq(known, inode));
-        known.ok_or(Errno::ESTALE)?.nlookup.fetch_add(1, Relaxed);
-        Ok(())
+    pub(super) fn count_lookup(&self, inode: &Inode) -> Result<()> {
+        match self.shards.of(inode.nodeid).known.add_to(inode.nodeid) {
+            true => Ok(()),
+            false => Err(Errno::ESTALE),
+        }
+    }
+
+    /// An open of `inode` is over, and it may be let go of.
+    pub(super) fn settle(&self, inode: &Arc<Inode>) {
+        self.admit(inode);
     }
 
     /// Lets go of what is kept for speed and was not used since this was last called; tells whether
     /// anything is left that will have to go.
     pub(super) fn age(&self) -> bool {
-        self.fds.age()
+        self.fds.age(&self.shards)
     }
 
+    /// Runs `open` with room for one more descriptor made if there is none.
+    pub(super) fn make_room<T>(&self, open: impl FnMut() -> Result<T>) -> Result<T> {
+        self.fds.make_room(&self.shards, open)
+    }
+
+    fn admit(&self, inode: &Arc<Inode>) {
+        if inode.nodeid != NodeId::ROOT && inode.enlist() {
+            self.fds.admit(&self.shards, inode);
+        }
+    }
+
+    /// Inodes that the kernel knows, the root among them.
     pub(super) fn len(&self) -> u64 {
-        let count = |shard: &Mutex<Map<_>>| {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
-        };
-        self.by_key.iter().map(count).sum()
+        1 + self.shards.all().map(|shard| shard.known.len() as u64).sum::<u64>()
     }
 
     pub(super) fn cached_fds(&self) -> u64 {
         self.fds.len()
     }
-
-    fn key_shard(&self, key: &Key) -> MutexGuard<'_, Map<Key>> {
-        // Neither the bits that choose a bucket nor those that tell its entries apart.
-        let hash = FxBuildHasher.hash_one(key) >> 32;
-        let shard = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
-        self.by_key[shard].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn insert_id(&self, inode: Arc<Inode>) {
-        let shard = &self.by_id[id_shard(inode.nodeid)];
-        shard.write().unwrap_or_else(PoisonError::into_inner).insert(inode.nodeid, inode);
-    }
 }
 
-impl Inode {
-    /// Its descriptor if it has one.
-    fn open_fd(&self) -> Option<Arc<OwnedFd>> {
-        match &*self.slot() {
-            Slot::Cached(fd) | Slot::Pinned(fd) => Some(fd.clone()),
-            Slot::Closed => None,
+impl Access {
+    fn identify(&self, fd: &OwnedFd, stat: &FileStat) -> Result<Key> {
+        match self {
+            Access::Handles(_) => Ok(Key::Handle(FileHandle::of(fd.as_fd())?)),
+            Access::Names { keeps_birth } => reach::number(fd, stat, *keeps_birth),
         }
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.fd.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes `fd` into the cache if the inode has none; tells whether it did.
-    fn offer(&self, fd: OwnedFd) -> bool {
-        let mut slot = self.slot();
-        let empty = matches!(*slot, Slot::Closed);
-        if empty {
-            *slot = Slot::Cached(Arc::new(fd));
-        }
-        empty
-    }
-
-    /// Whether it was used since this was last asked.
-    pub(super) fn take_used(&self) -> bool {
-        self.used.swap(false, Relaxed)
-    }
-
-    /// Closes the descriptor if it may be, and lets the backing file go if it is not in use; tells
-    /// whether there was a descriptor to close.
-    pub(super) fn close_cached(&self) -> bool {
-        self.release_backing();
-        let mut slot = self.slot();
-        let cached = matches!(*slot, Slot::Cached(_));
-        if cached {
-            *slot = Slot::Closed;
-        }
-        cached
-    }
-}
-
-fn identify(fd: &OwnedFd, stat: &FileStat, by_handle: bool) -> Result<Key> {
-    let number = Key::Number { dev: stat.st_dev, ino: stat.st_ino };
-    if !by_handle {
-        return Ok(number);
-    }
-    match FileHandle::of(fd.as_fd()) {
-        Ok(handle) => Ok(Key::Handle(handle)),
-        // Another file system inside the source that has none.
-        Err(Errno::EOPNOTSUPP | Errno::EOVERFLOW) => Ok(number),
-        Err(errno) => Err(errno),
     }
 }
 
 fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
-}
-
-fn id_shard(nodeid: NodeId) -> usize {
-    usize::try_from(nodeid.0 % SHARDS as u64).unwrap_or(0)
 }
 
 #[cfg(test)]

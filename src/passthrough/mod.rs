@@ -44,7 +44,7 @@ use crate::sys::objfd;
 
 use backing::{DataPath, Registrar, Writer};
 use handle::HandleTable;
-use inode::InodeTable;
+use inode::{Access, InodeTable};
 
 /// Not in the C library's list.
 const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
@@ -127,8 +127,13 @@ impl Local {
         let stacked = [OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC].contains(&kind);
         let quarter = usize::try_from(nofile_limit / 4).unwrap_or(usize::MAX).max(16);
         let capacity = config.fd_cache.map_or(quarter, |count| count.get().min(quarter));
-        let inodes = InodeTable::new(root, handles_work.then_some(mount), capacity)
-            .map_err(|errno| failed(errno.into()))?;
+        let access = match handles_work {
+            true => Access::Handles(mount),
+            // Copied up, a file of an overlay is born again.
+            false => Access::Names { keeps_birth: !stacked },
+        };
+        let inodes =
+            InodeTable::new(root, access, capacity).map_err(|errno| failed(errno.into()))?;
         let settings = Settings {
             data: config.data,
             kernel_checks: config.mount.allow_other || config.mount.default_permissions,
@@ -215,7 +220,7 @@ fn probe_handles(root: &OwnedFd, mount: &OwnedFd, kind: FsType) -> bool {
         Ok(_) if !volatile => true,
         result => {
             let errno = result.err();
-            tracing::info!(?errno, "no file handles: every known inode keeps a descriptor open");
+            tracing::info!(?errno, "no file handles: inodes are opened again by their names");
             false
         }
     }
@@ -408,11 +413,11 @@ impl Filesystem for Local {
     fn readdirplus(
         &self,
         _: &Caller,
-        _: NodeId,
+        nodeid: NodeId,
         args: &abi::ReadIn,
         sink: &mut DirSink<'_, '_>,
     ) -> Result<()> {
-        self.do_readdirplus(args, sink)
+        self.do_readdirplus(nodeid, args, sink)
     }
 
     fn releasedir(&self, _: NodeId, args: &abi::ReleaseIn) -> Result<()> {

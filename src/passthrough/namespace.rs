@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::Local;
-use super::inode::{Found, Keep};
+use super::inode::{Found, Keep, Place};
 use crate::abi;
 use crate::fs::{Attributes, Caller, Entry, Name, NodeId, Payload, Rename, Result};
 use crate::sys::caller::{self, impersonate};
@@ -23,19 +23,20 @@ const READLINK_MAX: usize = libc::PATH_MAX.unsigned_abs() as usize;
 
 impl Local {
     pub(super) fn do_lookup(&self, parent: NodeId, name: Name<'_>) -> Result<Entry> {
-        let parent = self.inodes.fd(parent)?;
-        match self.inodes.find(parent.as_fd(), name) {
+        let dir = self.inodes.fd(parent)?;
+        let place = Place { parent, dir: dir.as_fd(), name };
+        match self.inodes.find(&place) {
             Err(Errno::ENOENT) if !self.settings.trust.negative.is_zero() => Ok(self.absent()),
-            found => self.entry(found?, Keep::Fd),
+            found => self.entry(found?, &place, Keep::Fd),
         }
     }
 
-    /// The reply for what was found; counts a lookup.
-    pub(super) fn entry(&self, found: Found, keep: Keep) -> Result<Entry> {
+    /// The reply for what was found at `place`; counts a lookup.
+    pub(super) fn entry(&self, found: Found, place: &Place<'_>, keep: Keep) -> Result<Entry> {
         let attributes = self.attributes(&found.stat);
-        let inode = self.inodes.acquire(found, keep)?;
+        let nodeid = self.inodes.acquire(found, Some(place), keep)?;
         let entry_valid = self.settings.trust.entry;
-        Ok(Entry { nodeid: inode.nodeid, generation: 0, entry_valid, attributes })
+        Ok(Entry { nodeid, generation: 0, entry_valid, attributes })
     }
 
     fn absent(&self) -> Entry {
@@ -51,10 +52,11 @@ impl Local {
         name: Name<'_>,
         make: impl FnOnce(&OwnedFd) -> Result<()>,
     ) -> Result<Entry> {
-        let parent = self.inodes.fd(parent)?;
-        make(&parent)?;
+        let dir = self.inodes.fd(parent)?;
+        make(&dir)?;
+        let place = Place { parent, dir: dir.as_fd(), name };
         // What was just made is too young to be identified by its name.
-        self.entry(self.inodes.find_open(parent.as_fd(), name)?, Keep::Fd)
+        self.entry(self.inodes.find_open(&place)?, &place, Keep::Fd)
     }
 
     pub(super) fn do_symlink(
@@ -107,12 +109,13 @@ impl Local {
     ) -> Result<Entry> {
         let inode = self.inodes.get(nodeid)?;
         let object = self.inodes.fd_of(&inode)?;
-        let newparent = self.inodes.fd(newparent)?;
+        let dir = self.inodes.fd(newparent)?;
         let link = ProcLink::new(object.as_fd());
         let flags = AtFlags::AT_SYMLINK_FOLLOW;
-        linkat(objfd::links()?, link.name(), &*newparent, newname.as_c_str(), flags)?;
+        linkat(objfd::links()?, link.name(), &*dir, newname.as_c_str(), flags)?;
         let attributes = self.attributes(&fstat(&*object)?);
         self.inodes.count_lookup(&inode)?;
+        self.inodes.named(&inode, &Place { parent: newparent, dir: dir.as_fd(), name: newname });
         let entry_valid = self.settings.trust.entry;
         Ok(Entry { nodeid, generation: 0, entry_valid, attributes })
     }
@@ -123,33 +126,40 @@ impl Local {
         name: Name<'_>,
         flags: UnlinkatFlags,
     ) -> Result<()> {
-        let parent = self.inodes.fd(parent)?;
-        let doomed = self.inodes.doomed(parent.as_fd(), name);
-        unlinkat(&*parent, name.as_c_str(), flags)?;
+        let dir = self.inodes.fd(parent)?;
+        let place = Place { parent, dir: dir.as_fd(), name };
+        let doomed = self.inodes.doomed(&place);
+        unlinkat(&*dir, name.as_c_str(), flags)?;
         if let Some(doomed) = doomed {
-            doomed.pin_if_unlinked();
+            self.inodes.pin_if_unlinked(doomed, &place);
         }
         Ok(())
     }
 
     pub(super) fn do_rename(&self, caller: &Caller, names: &Rename<'_>) -> Result<()> {
         let Rename { parent, name, newparent, newname, flags } = *names;
-        let (parent, newparent) = (self.inodes.fd(parent)?, self.inodes.fd(newparent)?);
+        let (dir, newdir) = (self.inodes.fd(parent)?, self.inodes.fd(newparent)?);
+        let old = Place { parent, dir: dir.as_fd(), name };
+        let new = Place { parent: newparent, dir: newdir.as_fd(), name: newname };
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
         let replaces =
             !flags.intersects(RenameFlags::RENAME_EXCHANGE | RenameFlags::RENAME_NOREPLACE);
         let doomed = match replaces {
-            true => self.inodes.doomed(newparent.as_fd(), newname),
+            true => self.inodes.doomed(&new),
             false => None,
         };
         {
             // A whiteout is a new object that belongs to whoever renames.
             let whiteout = flags.contains(RenameFlags::RENAME_WHITEOUT);
             let _as_caller = whiteout.then(|| impersonate(caller.uid, caller.gid)).transpose()?;
-            renameat2(&*parent, name.as_c_str(), &*newparent, newname.as_c_str(), flags)?;
+            renameat2(&*dir, name.as_c_str(), &*newdir, newname.as_c_str(), flags)?;
         }
         if let Some(doomed) = doomed {
-            doomed.pin_if_unlinked();
+            self.inodes.pin_if_unlinked(doomed, &new);
+        }
+        self.inodes.moved(&new);
+        if flags.contains(RenameFlags::RENAME_EXCHANGE) {
+            self.inodes.moved(&old);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use nix::sys::stat::fstat;
 
 use super::backing::{DataPath, IoMode, Preferred};
 use super::handle::OpenFile;
-use super::inode::{Found, Inode, Keep, Object};
+use super::inode::{Found, Inode, Keep, Object, Place};
 use super::namespace::{prepare, split};
 use super::{Local, shared};
 use crate::abi::{self, OpenFlags};
@@ -57,21 +57,22 @@ impl Local {
         name: Name<'_>,
         args: &abi::CreateIn,
     ) -> Result<(Entry, Opened)> {
-        let parent = self.inodes.fd(parent)?;
+        let dir = self.inodes.fd(parent)?;
         let flags = wire_flags(args.flags);
         // Always exclusive: a file that somebody else has made meanwhile must go through a lookup
         // and the permission check of an OPEN. ESTALE has the kernel do just that.
         let exclusive = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let open_flags = (daemon_flags(flags) - OFlag::O_TRUNC) | exclusive;
         let fd = self.create_as(caller, args, || {
-            openat(&*parent, name.as_c_str(), open_flags, split(args.mode).1)
+            openat(&*dir, name.as_c_str(), open_flags, split(args.mode).1)
         });
         let fd = match fd {
             Err(Errno::EEXIST) if !flags.contains(OFlag::O_EXCL) => return Err(Errno::ESTALE),
             fd => fd?,
         };
         let object = self.inodes.identify_created(&fd)?;
-        self.created(fd, object, flags)
+        let place = Place { parent, dir: dir.as_fd(), name };
+        self.created(fd, object, Some(&place), flags)
     }
 
     pub(super) fn do_tmpfile(
@@ -88,7 +89,7 @@ impl Local {
             .create_as(caller, args, || openat(&*parent, c".", open_flags, split(args.mode).1))?;
         // A file that has no name can not be reopened by its handle once this descriptor is closed.
         let object = self.inodes.make_room(|| objfd::reopen(fd.as_fd(), OFlag::O_PATH))?;
-        self.created(fd, Object::Fd(object), flags)
+        self.created(fd, Object::Fd(object), None, flags)
     }
 
     fn create_as(
@@ -103,13 +104,22 @@ impl Local {
         self.inodes.make_room(create)
     }
 
-    fn created(&self, fd: OwnedFd, object: Object, flags: OFlag) -> Result<(Entry, Opened)> {
+    /// The reply for a file that was created at `place`, or nowhere.
+    fn created(
+        &self,
+        fd: OwnedFd,
+        object: Object,
+        place: Option<&Place<'_>>,
+        flags: OFlag,
+    ) -> Result<(Entry, Opened)> {
         let found = Found { stat: fstat(&fd)?, object };
         let attributes = self.attributes(&found.stat);
         let preferred = preferred(found.stat.st_mode);
-        let inode = self.inodes.acquire(found, Keep::Fd)?;
+        let keep = if place.is_some() { Keep::Fd } else { Keep::Pinned };
+        let nodeid = self.inodes.acquire(found, place, keep)?;
+        let inode = self.inodes.get(nodeid)?;
         let entry_valid = self.settings.trust.entry;
-        let entry = Entry { nodeid: inode.nodeid, generation: 0, entry_valid, attributes };
+        let entry = Entry { nodeid, generation: 0, entry_valid, attributes };
         Ok((entry, self.opened(inode, fd, flags, preferred)?))
     }
 
@@ -151,6 +161,7 @@ impl Local {
     pub(super) fn do_release(&self, fh: Fh) {
         if let Some(open) = self.handles.close_file(fh) {
             DataPath::release(&open.inode, open.mode);
+            self.inodes.settle(&open.inode);
         }
     }
 }

@@ -10,6 +10,9 @@ use nix::errno::Errno;
 /// Longest handle that is kept: ext4 has 8 bytes, xfs and tmpfs 12, btrfs 20, overlayfs 29 or more.
 const BYTES_MAX: u8 = 40;
 
+/// Inode number and generation, 32 bits each.
+const FILEID_INO32_GEN: i32 = 1;
+
 /// Identifies an inode of one file system for as long as it exists: unlike its number, it is not
 /// given to a later inode, because it contains the generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +68,26 @@ impl FileHandle {
         Ok(FileHandle { kind: raw.handle_type, len, bytes: raw.f_handle })
     }
 
-    /// The inode number, where the handle is nothing but that and a generation
+    /// Inode number and generation, where the handle is nothing but those two
     /// (`FILEID_INO32_GEN`, as ext4 has).
-    pub fn ino32(&self) -> Option<u32> {
-        const FILEID_INO32_GEN: i32 = 1;
-        let [a, b, c, d, ..] = self.bytes;
-        (self.kind == FILEID_INO32_GEN && self.len == 8).then(|| u32::from_ne_bytes([a, b, c, d]))
+    pub fn ino32(&self) -> Option<(u32, u32)> {
+        let [a, b, c, d, e, f, g, h, ..] = self.bytes;
+        let parts = (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
+        (self.kind == FILEID_INO32_GEN && self.len == 8).then_some(parts)
+    }
+
+    /// The handle of which [`ino32`](Self::ino32) tells these two.
+    pub fn from_ino32(ino: u32, generation: u32) -> Self {
+        let mut bytes = [0; BYTES_MAX as usize];
+        bytes[..4].copy_from_slice(&ino.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&generation.to_ne_bytes());
+        FileHandle { kind: FILEID_INO32_GEN, len: 8, bytes }
+    }
+
+    /// Whether it opens any inode of its number: file systems take generation 0, which programs that
+    /// make images leave, for one that nobody has asked for (`ext4_nfs_get_inode`).
+    pub fn is_vague(&self) -> bool {
+        matches!(self.ino32(), Some((_, 0)))
     }
 
     /// Opens the inode; `mount` is a directory of its file system, not opened with O_PATH.

@@ -21,7 +21,7 @@ fn source_with(count: usize) -> (Source, Vec<Arc<Inode>>) {
 }
 
 fn open(inodes: &[Arc<Inode>]) -> usize {
-    inodes.iter().filter(|inode| inode.is_open()).count()
+    inodes.iter().filter(|inode| inode.has_fd()).count()
 }
 
 /// Fails with `errno` as long as more than `enough` of `inodes` have a descriptor.
@@ -84,7 +84,7 @@ fn pinned_inodes_do_not_count_as_room_made() {
     let (source, mut inodes) = source_with(10);
     for (n, inode) in inodes.drain(..8).enumerate() {
         assert!(source.remove(&n.to_string()));
-        assert!(inode.is_open());
+        assert!(inode.has_fd());
     }
     let made = source.table.make_room(until(&inodes, 1, Errno::EMFILE));
     assert_eq!(made, Ok(7), "a descriptor could have been closed, and was not");
@@ -109,7 +109,7 @@ fn the_oldest_go_first_but_what_was_used_gets_another_round() {
         source.table.fd_of(inode).expect("known");
     }
     source.table.make_room(until(&inodes, 7, Errno::EMFILE)).expect("room");
-    let state: Vec<_> = inodes.iter().map(|inode| inode.is_open()).collect();
+    let state: Vec<_> = inodes.iter().map(|inode| inode.has_fd()).collect();
     assert_eq!(state, [true, true, false, false, false, false, true, true]);
 }
 
@@ -131,5 +131,5 @@ fn the_root_is_never_closed() {
     }
     assert_eq!(source.table.cached_fds(), 0);
     let root = source.table.get(NodeId::ROOT).expect("the root");
-    assert!(root.is_open());
+    assert!(root.has_fd());
 }

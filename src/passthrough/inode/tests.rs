@@ -7,12 +7,12 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
 
-use super::find::Doomed;
 use super::*;
 use crate::fs::Name;
 
@@ -20,7 +20,7 @@ use crate::fs::Name;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::passthrough) enum By {
     Handle,
-    Number,
+    Name,
 }
 
 /// A directory with a table over it.
@@ -33,17 +33,19 @@ impl Source {
     /// Fails where handles can not be opened: the tests run as root, on a file system of a disk.
     pub(in crate::passthrough) fn new(by: By, fd_capacity: usize) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mount = (by == By::Handle).then(|| {
-            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            open(dir.path(), flags, Mode::empty()).expect("open the temporary directory")
-        });
         let root = path_fd(dir.path());
-        if let Some(mount) = &mount {
-            FileHandle::of(root.as_fd())
-                .and_then(|handle| handle.open(mount.as_fd(), libc::O_PATH))
-                .expect("open by handle: run the tests as root, with TMPDIR on ext4, xfs or tmpfs");
-        }
-        let table = InodeTable::new(root, mount, fd_capacity).expect("a table");
+        let access = match by {
+            By::Handle => {
+                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                let mount = open(dir.path(), flags, Mode::empty()).expect("open the directory");
+                FileHandle::of(root.as_fd())
+                    .and_then(|handle| handle.open(mount.as_fd(), libc::O_PATH))
+                    .expect("open by handle: run as root, with TMPDIR on ext4, xfs or tmpfs");
+                Access::Handles(mount)
+            }
+            By::Name => Access::Names { keeps_birth: true },
+        };
+        let table = InodeTable::new(root, access, fd_capacity).expect("a table");
         Source { dir, table }
     }
 
@@ -60,41 +62,58 @@ impl Source {
         Found::new(path_fd(&self.path(name))).expect("stat it")
     }
 
+    /// Runs `body` with the place of `name` in the directory.
+    fn at<T>(&self, name: &str, body: impl FnOnce(&Place<'_>) -> T) -> T {
+        let root = self.table.fd(NodeId::ROOT).expect("the root is always there");
+        let name = CString::new(name).expect("no zero byte");
+        let name = Name::new(&name).expect("a name");
+        body(&Place { parent: NodeId::ROOT, dir: root.as_fd(), name })
+    }
+
+    /// Counts a lookup of `found` under `name`.
+    fn acquire(&self, found: Found, name: &str, keep: Keep) -> NodeId {
+        self.at(name, |place| self.table.acquire(found, Some(place), keep)).expect("acquire")
+    }
+
     /// Counts a lookup of `name`.
     pub(in crate::passthrough) fn lookup(&self, name: &str, keep: Keep) -> Arc<Inode> {
-        self.table.acquire(self.found(name), keep).expect("acquire")
+        let nodeid = self.acquire(self.found(name), name, keep);
+        self.table.get(nodeid).expect("known")
     }
 
     /// Looks `name` up without a reference that stays.
     fn nodeid(&self, name: &str) -> NodeId {
-        self.lookup(name, Keep::Fd).nodeid
+        self.acquire(self.found(name), name, Keep::Fd)
     }
 
     /// Finds `name` as LOOKUP does.
     fn find(&self, name: &str) -> Result<Found> {
-        let root = self.table.fd(NodeId::ROOT).expect("the root is always there");
-        let name = CString::new(name).expect("no zero byte");
-        self.table.find(root.as_fd(), Name::new(&name).expect("a name"))
+        self.at(name, |place| self.table.find(place))
     }
 
     /// Removes a file or an empty directory as UNLINK and RMDIR do; tells whether it was known.
     pub(in crate::passthrough) fn remove(&self, name: &str) -> bool {
-        let root = self.table.fd(NodeId::ROOT).expect("the root is always there");
-        let text = CString::new(name).expect("no zero byte");
-        let doomed = self.table.doomed(root.as_fd(), Name::new(&text).expect("a name"));
-        let path = self.path(name);
-        match path.is_dir() {
-            true => fs::remove_dir(path).expect("rmdir"),
-            false => fs::remove_file(path).expect("unlink"),
-        }
-        doomed.map(Doomed::pin_if_unlinked).is_some()
+        self.at(name, |place| {
+            let doomed = self.table.doomed(place);
+            let path = self.path(name);
+            match path.is_dir() {
+                true => fs::remove_dir(path).expect("rmdir"),
+                false => fs::remove_file(path).expect("unlink"),
+            }
+            doomed.map(|doomed| self.table.pin_if_unlinked(doomed, place)).is_some()
+        })
+    }
+
+    /// Renames as RENAME does.
+    fn rename(&self, old: &str, new: &str) {
+        fs::rename(self.path(old), self.path(new)).expect("rename");
+        self.at(new, |place| self.table.moved(place));
     }
 
     /// Inodes known besides the root.
     fn known(&self) -> u64 {
-        let by_id: usize =
-            self.table.by_id.iter().map(|shard| shard.read().expect("no panic").len()).sum();
-        assert_eq!(self.table.len(), by_id as u64, "both maps know the same inodes");
+        let live: usize = self.table.shards.all().map(|shard| shard.live.len()).sum();
+        assert!(live as u64 <= self.table.len(), "what is live is known");
         self.table.len() - 1
     }
 
@@ -110,16 +129,9 @@ fn path_fd(path: &Path) -> OwnedFd {
     open(path, flags, Mode::empty()).expect("open the object")
 }
 
-impl Inode {
-    /// Whether it has a descriptor now.
-    pub(in crate::passthrough) fn is_open(&self) -> bool {
-        !matches!(*self.slot(), Slot::Closed)
-    }
-}
-
 /// Runs a body on a table of either kind.
 fn both(body: impl Fn(Source)) {
-    for by in [By::Handle, By::Number] {
+    for by in [By::Handle, By::Name] {
         body(Source::new(by, 100));
     }
 }
@@ -142,15 +154,16 @@ fn an_inode_is_known_until_every_lookup_is_forgotten() {
 }
 
 #[test]
-fn an_inode_that_comes_back_gets_a_nodeid_never_given_before() {
+fn an_inode_that_comes_back_is_known_again() {
     both(|source| {
         source.make("file");
         let first = source.nodeid("file");
         source.table.forget(first, 1);
-        let second = source.nodeid("file");
-        assert_ne!(first, second);
         assert_eq!(source.table.get(first).map(drop), Err(Errno::ESTALE));
+        let second = source.nodeid("file");
         assert_eq!(source.content(second).as_deref(), Ok("file"));
+        source.table.forget(second, 1);
+        assert_eq!(source.known(), 0);
     });
 }
 
@@ -175,12 +188,12 @@ fn different_files_have_different_nodeids_none_of_them_the_roots() {
 #[test]
 fn the_root_is_found_as_itself_and_is_never_forgotten() {
     both(|source| {
-        assert_eq!(source.nodeid("."), NodeId::ROOT);
+        let found = || source.table.acquire(source.found("."), None, Keep::Fd);
+        assert_eq!(found(), Ok(NodeId::ROOT));
         for count in [1, 2, u64::MAX] {
             source.table.forget(NodeId::ROOT, count);
         }
-        assert_eq!(source.table.len(), 1);
-        assert_eq!(source.nodeid("."), NodeId::ROOT);
+        assert_eq!((source.table.len(), found()), (1, Ok(NodeId::ROOT)));
         source.table.fd(NodeId::ROOT).expect("the root is always there");
     });
 }
@@ -253,27 +266,85 @@ fn a_reused_inode_number_is_a_new_nodeid() {
     let mut found = source.found("new");
     // ext4 has given the same number; elsewhere it is made so, which is all that stat can tell.
     found.stat.st_ino = number;
-    let new = source.table.acquire(found, Keep::Fd).expect("acquire");
-    assert_ne!(new.nodeid, old.nodeid);
+    let new = source.acquire(found, "new", Keep::Fd);
+    assert_ne!(new, old.nodeid);
     assert_eq!(source.known(), 2);
-    assert_eq!(source.content(new.nodeid).as_deref(), Ok("new"));
+    assert_eq!(source.content(new).as_deref(), Ok("new"));
     assert_eq!(source.content(old.nodeid), Err(Errno::ESTALE), "never the new file's content");
 }
 
+/// Generation 0, as programs that make images leave it, opens whatever has the number.
 #[test]
-fn without_handles_a_number_is_not_given_out_again_while_it_is_known() {
-    let source = Source::new(By::Number, 1);
+fn a_handle_that_opens_another_inode_is_stale() {
+    let source = Source::new(By::Handle, 100);
+    if source.table.scheme != Scheme::Number {
+        eprintln!("skipped: the handles in TMPDIR hold no generation of 32 bits");
+        return;
+    }
+    source.make("new");
+    let handle = FileHandle::of(path_fd(&source.path("new")).as_fd()).expect("a handle");
+    let (ino, generation) = handle.ino32().expect("a number");
+    assert_ne!(generation, 0, "the kernel chooses another");
+    let stat = source.found("new").stat;
+    let vague = Found { object: Object::Handle(FileHandle::from_ino32(ino, 0)), stat };
+    let old = source.acquire(vague, "new", Keep::Fd);
+    assert_eq!(source.content(old), Err(Errno::ESTALE));
+    let inode = source.table.get(old).expect("known");
+    let opened = source.table.open(&inode, OFlag::O_WRONLY | OFlag::O_TRUNC);
+    assert_eq!(opened.map(drop), Err(Errno::ESTALE));
+    assert_eq!(source.content(source.nodeid("new")).as_deref(), Ok("new"), "nobody has touched it");
+}
+
+#[test]
+fn without_handles_an_inode_is_found_where_it_was_moved() {
+    let source = Source::new(By::Name, 1);
+    fs::create_dir_all(source.path("a/b")).expect("mkdir");
+    fs::write(source.path("a/b/file"), "file").expect("write");
+    let mut parent = NodeId::ROOT;
+    for name in [c"a", c"b", c"file"] {
+        let dir = source.table.fd(parent).expect("it is there");
+        let place = Place { parent, dir: dir.as_fd(), name: Name::new(name).expect("a name") };
+        let found = source.table.find(&place).expect("it is there");
+        parent = source.table.acquire(found, Some(&place), Keep::Nothing).expect("acquire");
+    }
+    let file = parent;
+    assert_eq!(source.content(file).as_deref(), Ok("file"), "two directories down");
+    source.rename("a", "c");
+    // The cache has room for one.
+    source.make("other");
+    source.nodeid("other");
+    assert_eq!(source.content(file).as_deref(), Ok("file"));
+}
+
+#[test]
+fn without_handles_another_object_under_the_name_is_not_taken_for_the_inode() {
+    let source = Source::new(By::Name, 1);
     source.make("old");
     let old = source.lookup("old", Keep::Nothing);
-    let number = fs::metadata(source.path("old")).expect("stat").ino();
+    // Behind the table, and the number may be used again.
     fs::remove_file(source.path("old")).expect("unlink");
-    for n in 0..50 {
-        let name = n.to_string();
-        source.make(&name);
-        assert_ne!(fs::metadata(source.path(&name)).expect("stat").ino(), number);
-        assert_ne!(source.nodeid(&name), old.nodeid);
-    }
-    assert_eq!(source.content(old.nodeid).as_deref(), Ok("old"));
+    source.make("old");
+    assert_eq!(source.content(old.nodeid), Err(Errno::ESTALE));
+    assert_ne!(source.nodeid("old"), old.nodeid);
+    fs::remove_file(source.path("old")).expect("unlink");
+    assert_eq!(source.content(old.nodeid), Err(Errno::ESTALE));
+}
+
+#[test]
+fn without_handles_what_loses_the_name_that_led_to_it_stays_reachable() {
+    let source = Source::new(By::Name, 1);
+    source.make("one");
+    fs::hard_link(source.path("one"), source.path("two")).expect("link");
+    let one = source.lookup("one", Keep::Nothing);
+    source.remove("one");
+    source.make("other");
+    source.nodeid("other");
+    assert_eq!(source.content(one.nodeid).as_deref(), Ok("one"));
+    assert_eq!(source.nodeid("two"), one.nodeid);
+    one.take_used();
+    source.nodeid("other");
+    assert!(!one.has_fd(), "by its other name it need not be kept open");
+    assert_eq!(source.content(one.nodeid).as_deref(), Ok("one"));
 }
 
 #[test]
@@ -288,9 +359,9 @@ fn the_cache_is_bounded_however_many_files_are_known() {
             inode
         })
         .collect();
-    let open = || inodes.iter().filter(|inode| inode.is_open()).count();
+    let open = || inodes.iter().filter(|inode| inode.has_fd()).count();
     assert_eq!((source.known(), source.table.cached_fds(), open()), (1000, 64, 64));
-    assert!(inodes[999].is_open(), "the newest is the last to go");
+    assert!(inodes[999].has_fd(), "the newest is the last to go");
     for (n, inode) in inodes.iter().enumerate() {
         assert_eq!(source.content(inode.nodeid), Ok(n.to_string()), "reopened by its handle");
     }
@@ -307,7 +378,7 @@ fn what_was_used_is_kept_over_what_was_not() {
         source.make(&name);
         source.table.fd_of(&busy).expect("known");
         source.lookup(&name, Keep::Fd);
-        assert!(busy.is_open(), "closed after {n}");
+        assert!(busy.has_fd(), "closed after {n}");
     }
 }
 
@@ -316,16 +387,16 @@ fn an_entry_of_a_listing_costs_no_descriptor_until_it_is_used() {
     let source = Source::new(By::Handle, 8);
     source.make("file");
     let inode = source.lookup("file", Keep::Nothing);
-    assert!(!inode.is_open());
+    assert!(!inode.has_fd());
     assert_eq!(source.table.cached_fds(), 0);
     let again = source.lookup("file", Keep::Fd);
-    assert!(Arc::ptr_eq(&inode, &again) && inode.is_open(), "a walk has one to give");
+    assert!(Arc::ptr_eq(&inode, &again) && inode.has_fd(), "a walk has one to give");
     source.table.forget(inode.nodeid, 2);
     drop(again);
 
     let inode = source.lookup("file", Keep::Nothing);
     source.table.fd_of(&inode).expect("reopened");
-    assert!(inode.is_open());
+    assert!(inode.has_fd());
 }
 
 #[test]
@@ -337,7 +408,7 @@ fn a_descriptor_in_use_survives_its_eviction() {
     let held = source.table.fd_of(&a).expect("known");
     a.take_used();
     source.lookup("b", Keep::Fd);
-    assert!(!a.is_open());
+    assert!(!a.has_fd());
     let stat = fstat(&*held).expect("still open here");
     assert_eq!(stat.st_ino, fs::metadata(source.path("a")).expect("stat").ino());
 }
@@ -389,7 +460,7 @@ fn a_file_with_another_name_is_not_pinned() {
     fs::hard_link(source.path("one"), source.path("two")).expect("link");
     let inode = source.lookup("one", Keep::Nothing);
     source.remove("one");
-    assert!(!inode.is_open(), "its handle still opens it");
+    assert!(!inode.has_fd(), "its handle still opens it");
     assert_eq!(source.content(inode.nodeid).as_deref(), Ok("one"));
 }
 
@@ -415,8 +486,8 @@ fn a_name_is_found_as_the_object_that_it_is() {
             let found = source.find(name).expect("it is there");
             let stat = fs::symlink_metadata(source.path(name)).expect("stat");
             assert_eq!((found.stat.st_ino, found.stat.st_mode), (stat.ino(), stat.mode()));
-            let inode = source.table.acquire(found, Keep::Fd).expect("acquire");
-            assert_eq!(source.nodeid(name), inode.nodeid, "the same as by descriptor");
+            let nodeid = source.acquire(found, name, Keep::Fd);
+            assert_eq!(source.nodeid(name), nodeid, "the same as by descriptor");
         }
         assert_eq!(source.known(), 3);
         assert_eq!(source.find("none").map(drop), Err(Errno::ENOENT));
@@ -428,7 +499,7 @@ fn a_name_is_found_as_the_object_that_it_is() {
 #[test]
 fn a_name_is_found_without_a_descriptor_unless_the_object_is_young() {
     let source = Source::new(By::Handle, 100);
-    if !source.table.numbered {
+    if source.table.scheme != Scheme::Number {
         eprintln!("skipped: the handles in TMPDIR hold no inode number");
         return;
     }
@@ -436,9 +507,9 @@ fn a_name_is_found_without_a_descriptor_unless_the_object_is_young() {
     std::thread::sleep(std::time::Duration::from_millis(50));
     let found = source.find("file").expect("it is there");
     assert!(matches!(found.object, Object::Handle(_)), "old enough: {found:?}");
-    let inode = source.table.acquire(found, Keep::Fd).expect("acquire");
-    assert!(!inode.is_open(), "and so it costs no descriptor");
-    assert_eq!(source.content(inode.nodeid).as_deref(), Ok("file"));
+    let nodeid = source.acquire(found, "file", Keep::Fd);
+    assert_eq!(source.table.cached_fds(), 0, "and so it costs no descriptor");
+    assert_eq!(source.content(nodeid).as_deref(), Ok("file"));
 
     // What was changed within the clock's tick could be another that has its number.
     let young = (0..100).any(|n| {
@@ -477,13 +548,13 @@ fn attributes_and_identity_are_of_one_object_whatever_happens_to_the_name() {
             let Ok(at) = source.find("file") else { continue };
             found += 1;
             let (ino, size) = (at.stat.st_ino, at.stat.st_size);
-            let inode = source.table.acquire(at, Keep::Fd).expect("acquire");
+            let nodeid = source.acquire(at, "file", Keep::Fd);
             // Deleted since: nothing to compare with.
-            if let Ok(fd) = source.table.fd_of(&inode) {
+            if let Ok(fd) = source.table.fd(nodeid) {
                 let stat = fstat(&*fd).expect("fstat");
                 assert_eq!((ino, size), (stat.st_ino, stat.st_size));
             }
-            source.table.forget(inode.nodeid, 1);
+            source.table.forget(nodeid, 1);
         }
         stop.store(true, Relaxed);
         assert!(found > 100, "{found}");

@@ -55,7 +55,7 @@ fn race(by: By, fd_capacity: usize) {
 #[test]
 fn racing_lookups_and_forgets_end_with_nothing_known() {
     race(By::Handle, 100);
-    race(By::Number, 100);
+    race(By::Name, 100);
 }
 
 #[test]
@@ -109,7 +109,7 @@ proptest! {
         capacity in 0..6_usize,
         by_handle in any::<bool>(),
     ) {
-        let by = if by_handle { By::Handle } else { By::Number };
+        let by = if by_handle { By::Handle } else { By::Name };
         let source = Source::new(by, capacity);
         let names: Vec<_> = (0..FILES).map(|n| n.to_string()).collect();
         names.iter().for_each(|name| source.make(name));

@@ -1,0 +1,119 @@
+//! The few inodes of which there is more than their nodeid: those that have a descriptor, are open,
+//! or are being worked on.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::known::Key;
+use crate::fs::NodeId;
+use crate::passthrough::backing::OpenState;
+
+/// An inode that the kernel knows, or knew until a moment ago.
+#[derive(Debug)]
+pub(in crate::passthrough) struct Inode {
+    pub(in crate::passthrough) nodeid: NodeId,
+    pub(super) key: Key,
+    fd: Mutex<Slot>,
+    /// Used since the cache last looked (relaxed: a hint).
+    used: AtomicBool,
+    /// Whether a list of the cache has it.
+    listed: AtomicBool,
+    /// Who reads and writes its data while it is open.
+    pub(in crate::passthrough) data: Mutex<OpenState>,
+}
+
+#[derive(Debug)]
+pub(super) enum Slot {
+    Closed,
+    /// May be closed by the cache.
+    Cached(Arc<OwnedFd>),
+    /// Stays: the inode has no name, and could not be opened again.
+    Pinned(Arc<OwnedFd>),
+}
+
+impl Inode {
+    pub(super) fn new(nodeid: NodeId, key: Key, slot: Slot) -> Self {
+        Inode {
+            nodeid,
+            key,
+            fd: Mutex::new(slot),
+            used: AtomicBool::new(false),
+            listed: AtomicBool::new(false),
+            data: Mutex::default(),
+        }
+    }
+
+    pub(super) fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its descriptor if it has one.
+    pub(super) fn open_fd(&self) -> Option<Arc<OwnedFd>> {
+        match &*self.slot() {
+            Slot::Cached(fd) | Slot::Pinned(fd) => Some(fd.clone()),
+            Slot::Closed => None,
+        }
+    }
+
+    /// Takes `fd` into the cache if the inode has none, and tells the one that it has then.
+    pub(super) fn offer(&self, fd: Arc<OwnedFd>) -> Arc<OwnedFd> {
+        let mut slot = self.slot();
+        match &*slot {
+            Slot::Cached(theirs) | Slot::Pinned(theirs) => theirs.clone(),
+            Slot::Closed => {
+                *slot = Slot::Cached(fd.clone());
+                fd
+            }
+        }
+    }
+
+    pub(in crate::passthrough) fn has_fd(&self) -> bool {
+        !matches!(*self.slot(), Slot::Closed)
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        matches!(*self.slot(), Slot::Pinned(_))
+    }
+
+    /// It has got a name: its descriptor may be closed like any other.
+    pub(super) fn unpin(&self) {
+        let mut slot = self.slot();
+        if let Slot::Pinned(fd) = &*slot {
+            *slot = Slot::Cached(fd.clone());
+        }
+    }
+
+    pub(super) fn mark_used(&self) {
+        self.used.store(true, Relaxed);
+    }
+
+    /// Whether it was used since this was last asked.
+    pub(in crate::passthrough) fn take_used(&self) -> bool {
+        self.used.swap(false, Relaxed)
+    }
+
+    /// A list of the cache takes it; tells whether none had it.
+    pub(in crate::passthrough) fn enlist(&self) -> bool {
+        !self.listed.swap(true, Relaxed)
+    }
+
+    /// A list of the cache has let go of it: closes the descriptor if it may be, and lets the backing
+    /// file go if it is not in use; tells whether there was a descriptor to close.
+    pub(in crate::passthrough) fn close_cached(&self) -> bool {
+        // First, so that a descriptor which comes too late to be closed here has it listed again.
+        self.listed.store(false, Relaxed);
+        self.release_backing();
+        let mut slot = self.slot();
+        let cached = matches!(*slot, Slot::Cached(_));
+        if cached {
+            *slot = Slot::Closed;
+        }
+        cached
+    }
+
+    /// Whether there is nothing of it that has to be remembered.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.has_fd() && !self.is_open()
+    }
+}
