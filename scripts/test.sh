@@ -28,6 +28,7 @@ losetup mount
 mount mount
 unshare util-linux
 setpriv util-linux
+prlimit util-linux
 setfattr attr
 setfacl acl
 rsync rsync

@@ -41,9 +41,21 @@ impl Daemon {
         data: &str,
         options: &str,
     ) -> Result<Self, String> {
+        Self::start_through(&[], source, mountpoint, data, options)
+    }
+
+    /// The same, run by `wrapper`: a program, and its arguments in front of the command.
+    pub(crate) fn start_through(
+        wrapper: &[&str],
+        source: &Path,
+        mountpoint: &Path,
+        data: &str,
+        options: &str,
+    ) -> Result<Self, String> {
         let log = mountpoint.with_extension("log");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", env!("CARGO_BIN_EXE_fusewire"), "mount"]);
+        command.args(["--pdeathsig", "TERM"]).args(wrapper);
+        command.args([env!("CARGO_BIN_EXE_fusewire"), "mount"]);
         command.args([source, mountpoint]).args(["-f", "--data", data]);
         if !options.is_empty() {
             command.args(["-o", options]);

@@ -24,6 +24,13 @@ pub(crate) fn private_mounts() -> Result<(), String> {
 #[derive(Debug)]
 pub(crate) struct Mounted(PathBuf);
 
+impl Mounted {
+    /// Undoes what was mounted on `target`.
+    pub(crate) fn new(target: PathBuf) -> Self {
+        Mounted(target)
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = umount2(&self.0, MntFlags::MNT_DETACH);
