@@ -25,6 +25,8 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Bind worker N to CPU N.
     pub pin: bool,
+    /// Largest READ and WRITE, bytes, a multiple of the page size; `None` is what suits the transport.
+    pub max_write: Option<u32>,
     /// How long the kernel may trust a name. Default 1 s.
     pub entry_timeout: Duration,
     /// How long the kernel may trust attributes. Default 1 s.
@@ -47,6 +49,7 @@ impl Config {
             sched: Sched::Auto,
             workers: None,
             pin: false,
+            max_write: None,
             entry_timeout: Duration::from_secs(1),
             attr_timeout: Duration::from_secs(1),
             negative_timeout: Duration::ZERO,
