@@ -62,6 +62,7 @@ impl Session {
             metrics: metrics.clone(),
             threads: AtomicUsize::new(0),
             cpus: options.pin.then_some(cpus),
+            max_write: options.max_write,
             kernel: Some(Kernel::new(Arc::new(kernel))),
             negotiated: negotiated.clone(),
         };

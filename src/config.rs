@@ -25,6 +25,8 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// Bind worker N to CPU N.
     pub pin: bool,
+    /// Largest READ and WRITE, bytes, a multiple of the page size; `None` is what suits the transport.
+    pub max_write: Option<u32>,
     /// What keeps the kernel's caches true to a source that others change, too.
     pub coherence: Coherence,
     /// How long the kernel may trust a name; `None` is as the coherence has it.
@@ -49,10 +51,17 @@ impl Config {
             sched: Sched::Auto,
             workers: None,
             pin: false,
+<<<<<<< HEAD
             coherence: Coherence::Auto,
             entry_timeout: None,
             attr_timeout: None,
             negative_timeout: None,
+=======
+            max_write: None,
+            entry_timeout: Duration::from_secs(1),
+            attr_timeout: Duration::from_secs(1),
+            negative_timeout: Duration::ZERO,
+>>>>>>> transport
             fd_cache: None,
         }
     }

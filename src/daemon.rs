@@ -229,6 +229,7 @@ fn options(config: &Config, fs: &impl Shown) -> session::Options {
         sched: config.sched,
         workers: config.workers,
         pin: config.pin,
+        max_write: config.max_write,
         splice: match config.data {
             DataMode::Auto | DataMode::Passthrough => Splice::Large,
             DataMode::Splice => Splice::Always,

@@ -21,7 +21,7 @@ use crate::metrics::snapshot;
 use crate::protocol::decode::Dialect;
 use crate::protocol::init::{InitError, Negotiated, refusal};
 use crate::sys::fuse_dev::Kernel;
-use crate::transport::splice::Splice;
+use crate::transport::splice::{self, Splice};
 use crate::transport::uring;
 
 use crew::Threads;
@@ -49,6 +49,9 @@ pub struct Options {
     pub sched: Sched,
     /// Bind worker N to the Nth of those CPUs.
     pub pin: bool,
+    /// Largest READ and WRITE, bytes, a multiple of the page size; `None` is what the file system
+    /// wants, or less on io_uring, where each entry of a queue holds so much.
+    pub max_write: Option<u32>,
     /// Which READs are answered by splice. Only /dev/fuse can: [`Splice::Always`] chooses it.
     pub splice: Splice,
 }
@@ -64,6 +67,7 @@ impl Options {
             workers: None,
             sched: Sched::Auto,
             pin: false,
+            max_write: None,
             splice: Splice::default(),
         }
     }
@@ -205,6 +209,10 @@ impl Session {
                 wanted.max_write = wanted.max_write.min(RING_PAYLOAD);
             }
         }
+        if plan != Plan::Rings && options.splice != Splice::Never {
+            wanted.max_write = wanted.max_write.min(splice::PAYLOAD_MAX);
+        }
+        wanted.max_write = options.max_write.unwrap_or(wanted.max_write);
         let negotiated = handshake(&device, &wanted)?;
         fs.init(&negotiated, Kernel::new(device.clone())).map_err(MountError::Filesystem)?;
         let setxattr_ext = negotiated.flags.contains(InitFlags::SETXATTR_EXT);

@@ -38,6 +38,8 @@ pub(super) struct Adapter<F: ?Sized> {
     pub(super) threads: AtomicUsize,
     /// The CPUs to bind them to, if at all.
     pub(super) cpus: Option<Vec<usize>>,
+    /// Largest WRITE, if it is not what the file system wants.
+    pub(super) max_write: Option<u32>,
     /// For INIT; kept no longer, as it would keep a dead connection's callers waiting.
     pub(super) kernel: Option<Kernel>,
     pub(super) negotiated: Arc<OnceLock<Negotiated>>,

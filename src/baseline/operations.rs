@@ -42,7 +42,8 @@ thread_local! {
 
 impl<F: Filesystem + ?Sized> fuser::Filesystem for Adapter<F> {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let wanted = self.fs.wanted();
+        let mut wanted = self.fs.wanted();
+        wanted.max_write = self.max_write.unwrap_or(wanted.max_write);
         let offered = InitFlags::from_bits_retain(config.capabilities().bits());
         // What fuser asks for by itself is part of what every file system wants here.
         let flags = offered & wanted.flags & !NOT_WITH_FUSER;

@@ -280,6 +280,10 @@ struct DaemonArgs {
     /// Worker threads of /dev/fuse [default: one per CPU that this process may run on]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
+    /// Largest READ and WRITE: bytes, a multiple of 4096 up to 1048576 [default: 1048576; 524288
+    /// if READs are spliced; 131072 on io_uring where the kernel moves the data]
+    #[arg(long, value_name = "BYTES")]
+    max_write: Option<String>,
     /// Bind each worker to one CPU
     #[arg(long)]
     pin: bool,
@@ -308,6 +312,7 @@ impl DaemonArgs {
                 ("transport", &self.transport),
                 ("sched", &self.sched),
                 ("workers", &self.workers),
+                ("max_write", &self.max_write),
             ],
         ));
         for (id, times) in [

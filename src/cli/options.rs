@@ -130,6 +130,18 @@ const TABLE: &[(&str, Takes)] = &[
             },
         },
     ),
+    (
+        "max_write",
+        Value {
+            accepts: "bytes, a multiple of 4096 from 4096 to 1048576",
+            set: |mount, value| {
+                let bytes: u32 = value.parse().ok()?;
+                let fits = (4096..=1 << 20).contains(&bytes) && bytes.is_multiple_of(4096);
+                mount.config.max_write = Some(bytes).filter(|_| fits);
+                mount.config.max_write.map(|_| ())
+            },
+        },
+    ),
     ("pin", Nothing(|mount| mount.config.pin = true)),
     ("no_pin", Nothing(|mount| mount.config.pin = false)),
     (

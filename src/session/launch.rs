@@ -26,6 +26,8 @@ use crate::worker::{Server, dev as dev_worker, ring};
 
 /// Bytes of a ring entry's payload where data is passed through.
 pub(super) const RING_PAYLOAD: u32 = 128 << 10;
+/// Bytes of the longest SETXATTR behind its header, in whole pages: XATTR_SIZE_MAX and XATTR_NAME_MAX.
+const XATTR_ROOM: u32 = 68 << 10;
 /// Entries of a queue. The kernel reuses the one that was committed last, so only as many are warm
 /// as are needed at a time; the rest are for operations that take long.
 const RING_DEPTH: u16 = 128;
@@ -150,9 +152,9 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         Server { metrics, dialect: self.dialect, fs: self.fs.clone() }
     }
 
-    /// Bytes of the largest data.
+    /// Bytes of the largest data, and of the largest extended attribute with its name.
     fn payload(&self) -> usize {
-        usize::try_from(self.negotiated.max_write).unwrap_or(usize::MAX)
+        usize::try_from(self.negotiated.max_write.max(XATTR_ROOM)).unwrap_or(usize::MAX)
     }
 
     fn dev_worker(

@@ -19,6 +19,9 @@ use crate::abi::OutHeader;
 
 const PAGE: usize = 4096;
 const HEADER: usize = size_of::<OutHeader>();
+/// Data of the largest reply that fits into a pipe, as large as fs.pipe-max-size lets everybody make
+/// one, in a round figure: one large READ is better asked for in two than copied.
+pub const PAYLOAD_MAX: u32 = 512 << 10;
 /// From so many bytes on splice is faster than a copy (see perf-results, the runs named `data`).
 pub const LARGE: usize = 32 << 10;
 

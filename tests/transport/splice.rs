@@ -27,7 +27,7 @@ fn what_is_read_through_a_pipe_is_what_the_file_holds() {
 
 #[test]
 fn a_read_that_no_pipe_holds_is_copied() {
-    with_mount("Y", "data=splice", |source, mountpoint, daemon| {
+    with_mount("Y", "data=splice,max_write=1048576", |source, mountpoint, daemon| {
         fs::write(source.join("long"), content()).expect("write");
         let mut options = File::options();
         options.read(true).custom_flags(libc::O_DIRECT);
