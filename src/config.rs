@@ -51,17 +51,11 @@ impl Config {
             sched: Sched::Auto,
             workers: None,
             pin: false,
-<<<<<<< HEAD
+            max_write: None,
             coherence: Coherence::Auto,
             entry_timeout: None,
             attr_timeout: None,
             negative_timeout: None,
-=======
-            max_write: None,
-            entry_timeout: Duration::from_secs(1),
-            attr_timeout: Duration::from_secs(1),
-            negative_timeout: Duration::ZERO,
->>>>>>> transport
             fd_cache: None,
         }
     }

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             done => exit(done),
         },
         Command::Study(study) => match *study {
+            Study::Report(options) => exit(report::study::run(&options)),
             Study::Ls(options) => exit(report::ls::run(&options)),
         },
     }

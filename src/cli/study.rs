@@ -2,11 +2,13 @@
 
 use clap::Subcommand;
 
-use crate::report::ls;
+use crate::report::{ls, study as report};
 
 /// What `fusewire study` was asked for.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Study {
+    /// The report of one.
+    Report(report::Options),
     /// The results there are.
     Ls(ls::Options),
 }

@@ -6,10 +6,21 @@ use crate::report::statistics::{self, Verdict};
 use crate::report::text;
 use crate::study::record::{Kind, NATIVE};
 
+/// Systems beyond these many are left to the table, but for the ends of a ladder.
+const FEW: usize = 3;
+
 /// One sentence a system, and on a ladder what its last step takes from the first one's cost.
 pub(super) fn sentences(digest: &Digest) -> Vec<String> {
-    let mut sentences: Vec<String> =
-        digest.compared().filter_map(|system| of_system(digest, system)).collect();
+    let told = digest.compared().count() <= FEW || !digest.is_ladder();
+    let ends = ends(digest);
+    let is_end = |system: &SystemDigest| {
+        ends.is_some_and(|(a, b)| [&a.system.id, &b.system.id].contains(&&system.system.id))
+    };
+    let mut sentences: Vec<String> = digest
+        .compared()
+        .filter(|system| told || is_end(system))
+        .filter_map(|system| of_system(digest, system))
+        .collect();
     sentences.extend(removed(digest));
     if sentences.is_empty() {
         sentences.push("Nothing was compared with native.".into());
@@ -65,11 +76,7 @@ fn worst(digest: &Digest, system: &SystemDigest, rates: bool) -> String {
 
 /// How much of what the first step of a ladder costs above native the last one does not.
 fn removed(digest: &Digest) -> Option<String> {
-    if !digest.is_ladder() {
-        return None;
-    }
-    let mut steps = digest.systems.iter().filter(|found| found.system.kind == Kind::Fusewire);
-    let (first, last) = (steps.next()?, steps.next_back()?);
+    let (first, last) = ends(digest)?;
     let shares: Vec<f64> = digest
         .cells
         .iter()
@@ -91,6 +98,12 @@ fn removed(digest: &Digest) -> Option<String> {
         median * 100.0,
         shares.len()
     ))
+}
+
+/// The first and the last step of a ladder.
+fn ends(digest: &Digest) -> Option<(&SystemDigest, &SystemDigest)> {
+    let mut steps = digest.systems.iter().filter(|found| found.system.kind == Kind::Fusewire);
+    digest.is_ladder().then_some((steps.next()?, steps.next_back()?))
 }
 
 fn wall(figures: &Figures) -> f64 {

@@ -1,11 +1,138 @@
-//! Telling of a study: [`results`] (a folder, read) -> [`digest`] (the comparison) -> the views of
-//! it.
+//! `fusewire study report`: [`results`] (a folder, read) -> [`digest`] (the comparison) -> the views
+//! of it, written into the same folder.
+//!
+//! A folder's samples never change; what is written here can be made again from them at any time.
 
 pub mod cell;
+pub mod csv;
 pub mod digest;
+mod facts;
 mod headline;
+pub mod markdown;
+pub mod page;
+mod published;
 pub mod results;
+mod steps;
 mod warnings;
+mod words;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::error::ReportError;
+use digest::Digest;
+use results::Results;
+
+/// Make the report of a study: one HTML page, README.md, summary.csv and summary.json, in its folder
+///
+/// Only what can be made again is written; the samples stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(args_override_self = true)]
+pub struct Options {
+    /// The folder of a study
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Name of the page in its folder.
+pub const PAGE: &str = "report.html";
+
+/// Writes the report and says where it is.
+///
+/// # Errors
+/// [`ReportError`]: a folder that cannot be read or written.
+pub fn run(options: &Options) -> Result<(), ReportError> {
+    let digest = write(&options.folder)?;
+    let shown = match options.json {
+        true => serde_json::to_string_pretty(&digest)?,
+        false => text(&options.folder, &digest),
+    };
+    // A reader that has gone (`| head`) is no failure: the report is written.
+    let _ = writeln!(std::io::stdout(), "{shown}");
+    Ok(())
+}
+
+/// Reads the folder of a study and writes its report there.
+///
+/// # Errors
+/// [`ReportError`]: a folder that cannot be read or written.
+pub fn write(folder: &Path) -> Result<Digest, ReportError> {
+    let digest = Digest::new(&Results::read(folder)?);
+    let files = [
+        ("summary.json", serde_json::to_string_pretty(&digest)? + "\n"),
+        ("summary.csv", csv::render(&digest)),
+        ("README.md", markdown::render(&digest)),
+        (PAGE, page::render(&digest)),
+    ];
+    for (name, text) in files {
+        put(&folder.join(name), &text)?;
+    }
+    Ok(digest)
+}
+
+/// Replaces a file as a whole, so that nobody ever reads half of one.
+fn put(path: &Path, text: &str) -> Result<(), ReportError> {
+    let aside = path.with_added_extension("new");
+    fs::write(&aside, text).map_err(ReportError::io("write", &aside))?;
+    fs::rename(&aside, path).map_err(ReportError::io("replace", path))
+}
+
+fn text(folder: &Path, digest: &Digest) -> String {
+    let mut lines = digest.headline.clone();
+    lines.extend(digest.warnings.iter().map(|warning| format!("Beware: {warning}")));
+    lines.push(format!("written: {}", folder.join(PAGE).display()));
+    lines.join("\n")
+}
 
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_can_be_made_again_and_touches_no_sample() {
+        let folder = fixture::folder();
+        let read = |name: &str| fs::read(folder.path().join(name)).expect("was written");
+        let names = ["summary.json", "summary.csv", "README.md", PAGE];
+        let samples = read("samples.jsonl");
+        write(folder.path()).expect("can be written");
+        let first = names.map(read);
+        write(folder.path()).expect("can be written again");
+        assert_eq!(first, names.map(read));
+        assert_eq!(samples, read("samples.jsonl"));
+        assert_eq!(fs::read_dir(folder.path()).expect("is there").count(), 3 + names.len());
+    }
+
+    #[test]
+    fn the_readme_tells_what_the_page_tells() {
+        let page = markdown::render(&fixture::digest());
+        for part in [
+            "# fusewire study ladder, 2026-01-31",
+            "- FAST'17 Base: 0.50 of native's rate",
+            "- **Beware**: failed on fusewire: unlink: unlink: EIO",
+            "| cell | native | A/A | FAST'17 Base | fusewire | bindfs |",
+            "**x10.0 [10.0, 10.0]** slower",
+            "| open + close, 1 thread | 4.00 µs | 40.0 µs | 8.00 µs |",
+            "2.00: OPEN 1.00, RELEASE 1.00",
+            "in force: data passthrough",
+        ] {
+            assert!(page.contains(part), "{part} in\n{page}");
+        }
+        let columns = |line: &str| line.matches('|').count();
+        let mut table: Vec<&str> = Vec::new();
+        for line in page.lines() {
+            match line.starts_with('|') {
+                true => table.push(line),
+                false => table.clear(),
+            }
+            assert!(table.first().is_none_or(|head| columns(head) == columns(line)), "{line}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! How a study was measured and on what, in words: for the page and for the README.
+
+use super::digest::Digest;
+use crate::study::environment::Environment;
+use crate::study::record::System;
+
+/// How to read a verdict, and what made the figures.
+pub(super) fn method(digest: &Digest) -> Vec<String> {
+    vec![
+        format!(
+            "{} rounds, seed {}. In each round every cell runs on every system, and natively twice, one \
+             after the other in a seeded order. The ratio of a round is the system's figure against the \
+             geometric mean of the round's two native ones; shown is the median of the rounds with its \
+             bootstrap 95 % interval. Of rates it is a share of native's (higher is better), of times a \
+             multiple (lower is better).",
+            digest.rounds, digest.seed
+        ),
+        "A/A is what native differs from itself by. \"slower\" and \"faster\" are said only if the \
+         interval excludes 1 and the median lies outside of A/A; \"same\" means that no difference was \
+         shown, \"unclear\" that none was shown but the interval is so wide that one may hide in it."
+            .to_owned(),
+        "Requests are the daemon's own counters, read before and after the timed part. CPU time is that \
+         of client and daemon. Absolute figures do not travel between machines, ratios do to some degree."
+            .to_owned(),
+    ]
+}
+
+/// What the daemon said was in force.
+pub(super) fn in_force(system: &System) -> String {
+    let Some(found) = &system.in_force else {
+        return "-".to_owned();
+    };
+    let why = |reason: &Option<String>| {
+        reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"))
+    };
+    format!(
+        "data {}{}; transport {}, {} workers on {} channels{}; FUSE {}, max_write {} KiB; {}",
+        found.data.mode,
+        why(&found.data.reason),
+        found.transport.name,
+        found.transport.workers,
+        found.transport.channels,
+        why(&found.transport.reason),
+        found.negotiated.protocol,
+        found.negotiated.max_write_bytes / 1024,
+        found.profile
+    )
+}
+
+/// Name and value of everything that is known of the machine.
+pub(super) fn environment(environment: &Environment) -> Vec<(&'static str, String)> {
+    let backing = &environment.backing;
+    let known = |value: &Option<String>| value.clone().unwrap_or_default();
+    let commit = environment.commit.as_ref().map_or_else(String::new, |c| format!(" ({c})"));
+    let guest = if environment.virtual_machine { ", a virtual machine" } else { "" };
+    let parameters: Vec<String> =
+        environment.fuse_parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let facts = vec![
+        ("began", environment.began.clone()),
+        ("command", environment.command.join(" ")),
+        ("fusewire", format!("{}{commit}", environment.fusewire)),
+        ("kernel", environment.kernel.clone()),
+        ("fuse module", parameters.join(" ")),
+        ("backing", backing.description.clone()),
+        ("mount options", backing.mount_options.clone()),
+        ("mkfs options", known(&backing.mkfs_options)),
+        ("scheduler", known(&backing.scheduler)),
+        ("fio", environment.fio.clone()),
+        ("O_DIRECT through", environment.direct_engine.clone()),
+        (
+            "machine",
+            format!(
+                "{}, {} CPUs, {} MiB{guest}",
+                environment.cpu, environment.cpus, environment.memory_mib
+            ),
+        ),
+        ("governor", known(&environment.governor)),
+        (
+            "noise",
+            format!(
+                "load {:.2} at the start, {:.1} % of CPU time stolen, {:.0} s in all",
+                environment.load_average, environment.steal_percent, environment.duration_seconds
+            ),
+        ),
+    ];
+    facts.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}

@@ -1,0 +1,174 @@
+//! The study as the README.md of its folder.
+
+use super::digest::{CellDigest, Digest};
+use super::{facts, published, steps, words};
+use crate::report::text::number;
+
+/// The page.
+pub fn render(digest: &Digest) -> String {
+    let date = digest.environment.began.get(..10).unwrap_or("");
+    let mut lines = vec![format!("# fusewire study {}, {date}", digest.study), String::new()];
+    lines.extend(digest.headline.iter().map(|sentence| format!("- {sentence}")));
+    lines.extend(digest.warnings.iter().map(|warning| format!("- **Beware**: {warning}")));
+    lines.push("\n`report.html` shows the same with charts; `summary.json` and `summary.csv` hold it for programs.".into());
+    let mut groups: Vec<&str> = Vec::new();
+    for cell in &digest.cells {
+        if !groups.contains(&cell.cell.group.as_str()) {
+            groups.push(&cell.cell.group);
+        }
+    }
+    for group in groups {
+        let cells: Vec<&CellDigest> =
+            digest.cells.iter().filter(|cell| cell.cell.group == group).collect();
+        ratios(digest, group, &cells, &mut lines);
+    }
+    beside_published(digest, &mut lines);
+    ladder(digest, &mut lines);
+    costs(digest, &mut lines);
+    method(digest, &mut lines);
+    lines.join("\n") + "\n"
+}
+
+/// What may stand in a column.
+fn column(text: &str) -> String {
+    text.replace(['|', '\n'], " ")
+}
+
+fn ratios(digest: &Digest, group: &str, cells: &[&CellDigest], lines: &mut Vec<String>) {
+    lines.push(format!("\n## Against native: {group}\n"));
+    let titles: String =
+        digest.compared().map(|found| format!(" {} |", column(&found.system.title))).collect();
+    lines.push(format!("| cell | native | A/A |{titles}"));
+    lines.push(format!("|---|--:|--:|{}", "--:|".repeat(digest.compared().count())));
+    for cell in cells {
+        let unit = cell.cell.unit;
+        let native = cell.figures(crate::study::record::NATIVE);
+        let native =
+            native.map_or_else(|| "-".into(), |found| words::figure(found.value.median, unit));
+        let mut line = format!(
+            "| {} | {native} | {} |",
+            column(&cell.cell.title),
+            words::band(cell.noise_band)
+        );
+        for row in cell.results.iter().skip(1) {
+            let text = match (row.figures(), words::no_figure(&row.result)) {
+                (_, Some(reason)) => column(&reason),
+                (Some(figures), _) => match &figures.comparison {
+                    Some(found) => format!(
+                        "**{}** {}",
+                        words::ratio(found.ratio, unit),
+                        words::verdict(figures)
+                    ),
+                    None => words::figure(figures.value.median, unit),
+                },
+                (None, None) => String::new(),
+            };
+            line += &format!(" {text} |");
+        }
+        lines.push(line);
+    }
+    lines.push(
+        "\nOf rates the share of native's, higher is better; x: of times the multiple, lower is better; \
+         [95 % interval]."
+            .into(),
+    );
+}
+
+fn beside_published(digest: &Digest, lines: &mut Vec<String>) {
+    let rows = published::rows(digest);
+    if rows.is_empty() {
+        return;
+    }
+    lines.push("\n## Beside what was published\n".into());
+    lines.push(format!(
+        "Shares of native's rate, higher is better. Published: {}.\n",
+        published::SOURCE
+    ));
+    let titles: String =
+        digest.compared().map(|found| format!(" {} |", column(&found.system.title))).collect();
+    lines.push(format!("| workload | StackFS Base | StackFS Opt |{titles}"));
+    lines.push(format!("|---|--:|--:|{}", "--:|".repeat(digest.compared().count())));
+    let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), number);
+    for row in rows {
+        let ours: String = row.ours.iter().map(|ours| format!(" **{}** |", share(*ours))).collect();
+        lines.push(format!(
+            "| {} ({}) | {} | {} |{ours}",
+            column(&row.title),
+            row.workload,
+            share(row.base),
+            share(row.opt)
+        ));
+    }
+}
+
+fn ladder(digest: &Digest, lines: &mut Vec<String>) {
+    let Some(ladder) = steps::Ladder::of(digest) else {
+        return;
+    };
+    lines.push("\n## Step by step: time of one operation\n".into());
+    let titles: String =
+        ladder.titles.iter().map(|title| format!(" {} |", column(title))).collect();
+    lines.push(format!("| cell | native |{titles}"));
+    lines.push(format!("|---|--:|{}", "--:|".repeat(ladder.titles.len())));
+    for cell in &ladder.cells {
+        let times: String = cell
+            .times
+            .0
+            .iter()
+            .map(|time| format!(" {} |", time.map_or_else(|| "-".into(), words::microseconds)))
+            .collect();
+        let native = words::microseconds(cell.native);
+        lines.push(format!("| {} | {native} |{times}", column(&cell.title)));
+    }
+}
+
+fn costs(digest: &Digest, lines: &mut Vec<String>) {
+    lines.push("\n## Latency, CPU, switches and requests of one operation\n".into());
+    lines.push(
+        "CPU in µs of client + daemon; context switches of both, voluntary + involuntary; moves of both \
+         between CPUs; requests that the daemon served.\n"
+            .into(),
+    );
+    lines.push("| cell | system | p50 | p99 | p99.9 | CPU | switches | moves | requests |".into());
+    lines.push("|---|---|--:|--:|--:|--:|--:|--:|---|".into());
+    for cell in &digest.cells {
+        for row in &cell.results {
+            let Some(figures) = row.figures() else { continue };
+            let [p50, p99, p999] = [figures.latency.p50, figures.latency.p99, figures.latency.p999]
+                .map(|nanoseconds| words::microseconds(nanoseconds / 1e3));
+            let cost = figures.cost;
+            let requests = match row.comparison() {
+                Some(_) => words::requests(figures),
+                None => String::new(),
+            };
+            lines.push(format!(
+                "| {} | {} | {p50} | {p99} | {p999} | {} + {} | {} + {} | {} | {requests} |",
+                column(&cell.cell.title),
+                column(digest.title(&row.system)),
+                number(cost.client_cpu_us),
+                number(cost.daemon_cpu_us),
+                number(cost.voluntary_switches),
+                number(cost.involuntary_switches),
+                cost.migrations.map_or_else(|| "-".into(), number),
+            ));
+        }
+    }
+}
+
+fn method(digest: &Digest, lines: &mut Vec<String>) {
+    lines.push("\n## How it was measured\n".into());
+    lines.push(facts::method(digest).join("\n\n"));
+    lines.push(String::new());
+    for found in digest.compared() {
+        lines.push(format!(
+            "- {}: `{}`; in force: {}",
+            found.system.title,
+            found.system.arguments.join(" "),
+            facts::in_force(&found.system)
+        ));
+    }
+    lines.push("\n## On what\n".into());
+    for (name, value) in facts::environment(&digest.environment) {
+        lines.push(format!("- {name}: {value}"));
+    }
+}

@@ -1,0 +1,113 @@
+//! Everything as tables: the systems beside each other, and each cell on each system.
+
+use std::fmt::Write;
+
+use super::super::cell::{Figures, Row};
+use super::super::digest::{CellDigest, Digest};
+use super::super::words;
+use super::svg::escape;
+use super::{groups, look, scrolling};
+use crate::report::statistics::Verdict;
+use crate::report::text::number;
+
+/// One line a system.
+pub(super) fn systems(digest: &Digest) -> String {
+    let head = "<th class=\"text\">system</th><th>share of<br>native's rate</th><th>multiple of<br>\
+                native's time</th><th>same</th><th>faster</th><th>slower</th><th>unclear</th>\
+                <th>failed</th>";
+    let mut body = String::new();
+    for found in digest.compared() {
+        let mean = |mean: Option<f64>, sign: &str| {
+            mean.map_or_else(|| "-".to_owned(), |mean| format!("<b>{sign}{}</b>", number(mean)))
+        };
+        let cells = |verdict| found.verdicts.get(&verdict).copied().unwrap_or(0);
+        let _ = writeln!(
+            body,
+            "<tr><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{}</td></tr>",
+            look(digest, &found.system.id).swatch(),
+            escape(&found.system.title),
+            mean(found.share_of_native_rate, ""),
+            mean(found.multiple_of_native_time, "x"),
+            cells(Verdict::Same),
+            cells(Verdict::Faster),
+            cells(Verdict::Slower),
+            cells(Verdict::Unclear),
+            found.failed
+        );
+    }
+    if body.is_empty() {
+        return body;
+    }
+    "<p class=\"soft\">Geometric means over all cells of a kind; then the number of cells by verdict.</p>\n"
+        .to_owned()
+        + &scrolling(head, &body)
+}
+
+pub(super) fn section(digest: &Digest) -> String {
+    let head = "<th class=\"text\">cell, system</th><th>figure</th><th>against native<br>[95 %]</th>\
+                <th>A/A</th><th class=\"text\">verdict</th><th>p50</th><th>p99</th><th>p99.9</th>\
+                <th>CPU µs<br>client</th><th>CPU µs<br>daemon</th><th>switches</th><th>moves</th>\
+                <th class=\"text\">requests</th>";
+    let mut text = String::from(
+        "<p>CPU, switches (client and daemon, voluntary + involuntary), moves between CPUs and \
+         requests are those of one operation.</p>\n",
+    );
+    for (group, cells) in groups(digest) {
+        let body: String = cells.iter().map(|cell| lines(digest, cell)).collect();
+        let _ = write!(text, "<h3>{}</h3>\n{}", escape(group), scrolling(head, &body));
+    }
+    text
+}
+
+/// A line for the cell, with native's figures, and one for each system.
+fn lines(digest: &Digest, cell: &CellDigest) -> String {
+    let mut text = String::new();
+    for (index, row) in cell.results.iter().enumerate() {
+        let (class, name) = match index {
+            0 => (
+                " class=\"cell\"",
+                format!(
+                    "<b>{}</b>, {}",
+                    escape(&cell.cell.title),
+                    escape(digest.title(&row.system))
+                ),
+            ),
+            _ => ("", escape(digest.title(&row.system))),
+        };
+        let _ = write!(text, "<tr{class}><td>{name}</td>");
+        text += &match (row.figures(), words::no_figure(&row.result)) {
+            (Some(figures), _) => columns(cell, row, figures),
+            (None, reason) => format!(
+                "<td class=\"text\" colspan=\"12\">{}</td>",
+                escape(&reason.unwrap_or_default())
+            ),
+        };
+        text.push_str("</tr>\n");
+    }
+    text
+}
+
+fn columns(cell: &CellDigest, row: &Row, figures: &Figures) -> String {
+    let (unit, cost) = (cell.cell.unit, figures.cost);
+    let native = row.comparison().is_none();
+    let ratio = row.comparison().map_or_else(String::new, |found| words::ratio(found.ratio, unit));
+    let [p50, p99, p999] = [figures.latency.p50, figures.latency.p99, figures.latency.p999]
+        .map(|nanoseconds| words::microseconds(nanoseconds / 1e3));
+    let moves = cost.migrations.map_or_else(|| "-".into(), number);
+    let band = if native { words::band(cell.noise_band) } else { String::new() };
+    let (daemon, requests) = match native {
+        true => (String::new(), String::new()),
+        false => (number(cost.daemon_cpu_us), escape(&words::requests(figures))),
+    };
+    format!(
+        "<td>{}</td><td>{ratio}</td><td>{band}</td><td class=\"text\">{}</td><td>{p50}</td><td>{p99}</td>\
+         <td>{p999}</td><td>{}</td><td>{daemon}</td><td>{} + {}</td><td>{moves}</td>\
+         <td class=\"text\">{requests}</td>",
+        words::figure(figures.value.median, unit),
+        words::verdict(figures),
+        number(cost.client_cpu_us),
+        number(cost.voluntary_switches),
+        number(cost.involuntary_switches),
+    )
+}

@@ -1,0 +1,154 @@
+//! The distribution of latencies: one plot a cell, all systems in it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::super::digest::{CellDigest, Digest, SystemDigest};
+use super::super::words;
+use super::svg::{LogScale, escape, line, plane};
+use super::{groups, legend, look, scrolling};
+use crate::study::sample::count;
+
+const HEIGHT: u32 = 190;
+/// Marks on a line, so that it can be told without colour.
+const MARKED: [f64; 3] = [25.0, 50.0, 90.0];
+
+pub(super) fn section(digest: &Digest) -> String {
+    let mut text = String::new();
+    for (group, cells) in groups(digest) {
+        let plots: String = cells.iter().filter_map(|cell| plot(digest, cell)).collect();
+        if !plots.is_empty() {
+            let _ = write!(text, "<h3>{}</h3>\n{plots}", escape(group));
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!(
+        "<p>Of one operation, all rounds together. A plot shows for each latency (logarithmic) the share \
+         of operations that took no longer: a line further left is faster, a long way to 100 % is a long \
+         tail.</p>\n{text}"
+    )
+}
+
+fn plot(digest: &Digest, cell: &CellDigest) -> Option<String> {
+    let measured: Vec<(&SystemDigest, &BTreeMap<u64, u64>)> = digest
+        .systems
+        .iter()
+        .filter_map(|found| Some((found, &cell.figures(&found.system.id)?.buckets)))
+        .filter(|(_, buckets)| !buckets.is_empty())
+        .collect();
+    let ends = measured.iter().flat_map(|(_, buckets)| buckets.keys());
+    let scale = LogScale::over(ends.map(|end| count(*end) / 1e3).collect::<Vec<_>>().into_iter())?;
+    let (mut lines, mut marks) = (String::new(), grid(&scale));
+    for (found, buckets) in &measured {
+        let look = look(digest, &found.system.id);
+        let points = distribution(buckets);
+        let placed: Vec<(f64, f64)> =
+            points.iter().map(|(latency, share)| (scale.at(*latency), *share)).collect();
+        lines += &line(&thinned(&placed), look);
+        for wanted in MARKED {
+            if let Some((x, share)) = placed.iter().find(|(_, share)| *share >= wanted) {
+                marks += &look.mark(*x, (100.0 - share) / 100.0 * f64::from(HEIGHT));
+            }
+        }
+    }
+    let mut body = String::new();
+    for (found, _) in &measured {
+        let latency = cell.figures(&found.system.id)?.latency;
+        let [p50, p99, p999] = [latency.p50, latency.p99, latency.p999]
+            .map(|nanoseconds| words::microseconds(nanoseconds / 1e3));
+        let _ = writeln!(
+            body,
+            "<tr><td>{}</td><td>{p50}</td><td>{p99}</td><td>{p999}</td></tr>",
+            escape(&found.system.title)
+        );
+    }
+    let head = "<th class=\"text\">system</th><th>p50</th><th>p99</th><th>p99.9</th>";
+    let title = escape(&cell.cell.title);
+    Some(format!(
+        "<details><summary>{title}</summary>\n<figure>\n{}{}</figure>\n{}</details>\n",
+        legend(digest, measured.iter().map(|(found, _)| *found)),
+        plane(HEIGHT, &lines, &marks, &format!("latencies of {}", cell.cell.title)),
+        scrolling(head, &body)
+    ))
+}
+
+/// Points of the distribution function: latency in microseconds, share of operations in per cent.
+fn distribution(buckets: &BTreeMap<u64, u64>) -> Vec<(f64, f64)> {
+    let all = count(buckets.values().sum::<u64>().max(1));
+    let mut points: Vec<(f64, f64)> = Vec::with_capacity(buckets.len() + 1);
+    let mut below = 0;
+    for (end, operations) in buckets {
+        let latency = count(*end) / 1e3;
+        if points.is_empty() {
+            points.push((latency, 0.0));
+        }
+        below += operations;
+        points.push((latency, count(below) / all * 100.0));
+    }
+    points
+}
+
+/// The points without those that nobody could see beside the one before.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    const SEEN: f64 = 0.4;
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    for (index, point) in points.iter().enumerate() {
+        let near = kept
+            .last()
+            .is_some_and(|last| (point.0 - last.0).abs() < SEEN && (point.1 - last.1).abs() < SEEN);
+        if !near || index + 1 == points.len() {
+            kept.push(*point);
+        }
+    }
+    kept
+}
+
+/// Lines and labels of both axes.
+fn grid(scale: &LogScale) -> String {
+    let mut text = String::new();
+    for share in [0_u32, 25, 50, 75, 90, 99] {
+        let y = f64::from(100 - share) / 100.0 * f64::from(HEIGHT);
+        let _ = write!(
+            text,
+            "<line x1='0' x2='100%' y1='{y:.1}' y2='{y:.1}' stroke='#ccc'/><text x='-4' y='{:.1}' \
+             text-anchor='end'>{share} %</text>",
+            y + if share == 99 { 0.0 } else { 4.0 }
+        );
+    }
+    let mut last = f64::NEG_INFINITY;
+    for tick in scale.ticks() {
+        let x = scale.at(tick);
+        let _ =
+            write!(text, "<line x1='{x:.2}%' x2='{x:.2}%' y1='0' y2='{HEIGHT}' stroke='#ccc'/>");
+        if x - last >= 14.0 {
+            last = x;
+            let _ = write!(
+                text,
+                "<text x='{x:.2}%' y='{}' text-anchor='middle'>{}</text>",
+                HEIGHT + 14,
+                words::microseconds(tick)
+            );
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distribution_rises_from_none_to_all() {
+        let buckets = BTreeMap::from([(1000, 1), (2000, 2), (8000, 1)]);
+        let points = distribution(&buckets);
+        assert_eq!(points, [(1.0, 0.0), (1.0, 25.0), (2.0, 75.0), (8.0, 100.0)]);
+    }
+
+    #[test]
+    fn points_that_nobody_could_see_are_left_out() {
+        let points = [(0.0, 0.0), (0.1, 0.1), (1.0, 0.1), (1.0, 50.0), (1.1, 50.1)];
+        assert_eq!(thinned(&points), [(0.0, 0.0), (1.0, 0.1), (1.0, 50.0), (1.1, 50.1)]);
+    }
+}

@@ -1,0 +1,172 @@
+//! The same work by more and more threads: cells that differ in nothing else.
+
+use std::fmt::Write;
+
+use super::super::digest::{CellDigest, Digest};
+use super::ratios::short;
+use super::svg::{escape, line, plane, spread};
+use super::{legend, look, scrolling};
+use crate::report::text::number;
+use crate::study::record::{NATIVE, Unit};
+
+const HEIGHT: u32 = 190;
+
+pub(super) fn section(digest: &Digest) -> String {
+    let plots: String = families(digest).iter().filter_map(|family| plot(digest, family)).collect();
+    if plots.is_empty() {
+        return plots;
+    }
+    format!(
+        "<p>Operations a second, as a multiple of what the fewest threads do natively.</p>\n{plots}"
+    )
+}
+
+/// Cells that differ only in the number of threads, fewest first; none of which there is but one.
+fn families(digest: &Digest) -> Vec<Vec<&CellDigest>> {
+    let alike = |a: &CellDigest, b: &CellDigest| {
+        let key = |cell: &CellDigest| {
+            let mut workload = cell.cell.workload.clone();
+            if let Some(parameters) = workload.as_object_mut() {
+                for name in ["threads", "jobs", "numjobs"] {
+                    parameters.remove(name);
+                }
+            }
+            (workload, cell.cell.group.clone(), cell.cell.cache.clone(), cell.cell.unit)
+        };
+        key(a) == key(b) && a.cell.threads != b.cell.threads
+    };
+    let mut families: Vec<Vec<&CellDigest>> = Vec::new();
+    let closed = digest.cells.iter().filter(|cell| cell.cell.unit != Unit::MicrosecondsP99);
+    for cell in closed {
+        match families.iter_mut().find(|family| family.iter().all(|other| alike(cell, other))) {
+            Some(family) => family.push(cell),
+            None => families.push(vec![cell]),
+        }
+    }
+    families.retain(|family| family.len() > 1);
+    for family in &mut families {
+        family.sort_by_key(|cell| cell.cell.threads);
+    }
+    families
+}
+
+fn plot(digest: &Digest, family: &[&CellDigest]) -> Option<String> {
+    let speed = |cell: &CellDigest, system: &str| {
+        let microseconds = cell.figures(system)?.wall_us_per_operation;
+        (microseconds > 0.0).then(|| 1e6 / microseconds)
+    };
+    let reference = family.iter().find_map(|cell| speed(cell, NATIVE))?;
+    let places: Vec<f64> = spread(family.len()).collect();
+    let series: Vec<(&str, Vec<(usize, f64)>)> = digest
+        .systems
+        .iter()
+        .map(|found| {
+            let id = found.system.id.as_str();
+            let values = family.iter().enumerate();
+            let values =
+                values.filter_map(|(place, cell)| Some((place, speed(cell, id)? / reference)));
+            (id, values.collect::<Vec<_>>())
+        })
+        .filter(|(_, values)| !values.is_empty())
+        .collect();
+    let top = series.iter().flat_map(|(_, values)| values).map(|(_, value)| *value);
+    let top = top.fold(0.0, f64::max) * 1.08;
+    let (mut lines, mut marks) = (String::new(), grid(family, &places, top));
+    for (system, values) in &series {
+        let look = look(digest, system);
+        let points: Vec<(f64, f64)> =
+            values.iter().map(|(place, value)| (places[*place], value / top * 100.0)).collect();
+        lines += &line(&points, look);
+        for (x, y) in points {
+            marks += &look.mark(x, (100.0 - y) / 100.0 * f64::from(HEIGHT));
+        }
+    }
+    let mut head = String::from("<th class=\"text\">system</th>");
+    for cell in family {
+        let _ = write!(head, "<th>{}</th>", threads(cell.cell.threads));
+    }
+    let mut body = String::new();
+    for (system, values) in &series {
+        let _ = write!(body, "<tr><td>{}</td>", escape(digest.title(system)));
+        for place in 0..family.len() {
+            let value = values.iter().find(|(found, _)| *found == place);
+            let text = value.map_or_else(|| "-".into(), |(_, value)| number(*value));
+            let _ = write!(body, "<td>{text}</td>");
+        }
+        body.push_str("</tr>\n");
+    }
+    let shown = series.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    let shown = digest.systems.iter().filter(|found| shown.contains(&found.system.id.as_str()));
+    let title = common_title(family);
+    Some(format!(
+        "<figure>\n<h4>{}</h4>\n{}{}</figure>\n{}",
+        escape(&title),
+        legend(digest, shown),
+        plane(HEIGHT, &lines, &marks, &format!("{title}, by threads")),
+        scrolling(&head, &body)
+    ))
+}
+
+/// What the titles of a family begin with, without the comma before the number.
+fn common_title(family: &[&CellDigest]) -> String {
+    let first = &family[0].cell.title;
+    let same = |other: &&CellDigest| {
+        let pairs = first.char_indices().zip(other.cell.title.chars());
+        let end = pairs.take_while(|((_, a), b)| a == b).last();
+        end.map_or(0, |((index, letter), _)| index + letter.len_utf8())
+    };
+    let length = family.iter().map(same).min().unwrap_or(0);
+    let common = first[..length].trim_end_matches([' ', ',', '(']);
+    if common.is_empty() { first.clone() } else { common.to_owned() }
+}
+
+fn threads(number: u32) -> String {
+    if number == 1 { "1 thread".into() } else { format!("{number} threads") }
+}
+
+fn grid(family: &[&CellDigest], places: &[f64], top: f64) -> String {
+    let mut text = String::new();
+    for (cell, x) in family.iter().zip(places) {
+        let _ = write!(
+            text,
+            "<text x='{x:.2}%' y='{}' text-anchor='middle'>{}</text>",
+            HEIGHT + 14,
+            threads(cell.cell.threads)
+        );
+    }
+    let step = [0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .find(|step| top / step <= 6.0)
+        .unwrap_or(top / 4.0);
+    let mut value = 0.0;
+    while value <= top {
+        let y = (1.0 - value / top) * f64::from(HEIGHT);
+        let _ = write!(
+            text,
+            "<line x1='0' x2='100%' y1='{y:.1}' y2='{y:.1}' stroke='#ccc'/><text x='-4' y='{:.1}' \
+             text-anchor='end'>{}</text>",
+            y + 4.0,
+            short(value)
+        );
+        value += step;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::study::fixture;
+
+    #[test]
+    fn a_family_differs_in_threads_alone() {
+        let digest = fixture::digest();
+        let families = families(&digest);
+        let ids: Vec<Vec<&str>> = families
+            .iter()
+            .map(|family| family.iter().map(|cell| cell.cell.id.as_str()).collect())
+            .collect();
+        assert_eq!(ids, [["open-1", "open-2"]]);
+        assert_eq!(common_title(&families[0]), "open + close");
+    }
+}

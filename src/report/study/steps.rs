@@ -1,0 +1,150 @@
+//! The steps of a ladder and the layers of a request, as figures for every view.
+
+use std::collections::BTreeMap;
+
+use super::digest::Digest;
+use crate::study::record::{Kind, NATIVE, Unit};
+
+/// What each cell takes on each step of a ladder.
+#[derive(Debug)]
+pub(super) struct Ladder {
+    /// Titles of the steps.
+    pub(super) titles: Vec<String>,
+    /// The cells that were measured on the first and on the last step.
+    pub(super) cells: Vec<Steps>,
+}
+
+/// One cell.
+#[derive(Debug)]
+pub(super) struct Steps {
+    pub(super) title: String,
+    /// Time of one operation natively, microseconds.
+    pub(super) native: f64,
+    /// The same on each step.
+    pub(super) times: Times,
+}
+
+/// A time for each step, of which the first and the last are known.
+#[derive(Debug)]
+pub(super) struct Times(pub(super) Vec<Option<f64>>);
+
+impl Times {
+    pub(super) fn first(&self) -> f64 {
+        self.0.first().copied().flatten().unwrap_or(0.0)
+    }
+
+    pub(super) fn last(&self) -> f64 {
+        self.0.last().copied().flatten().unwrap_or(0.0)
+    }
+
+    /// What each step but the first took away; below 0 if it added. A step without a figure took
+    /// nothing, the next takes its part.
+    pub(super) fn differences(&self) -> Vec<f64> {
+        let mut before = self.first();
+        let steps = self.0.iter().skip(1);
+        steps
+            .map(|time| {
+                let taken = time.map_or(0.0, |time| before - time);
+                before = time.unwrap_or(before);
+                taken
+            })
+            .collect()
+    }
+}
+
+impl Ladder {
+    /// The steps of a study that is a ladder.
+    pub(super) fn of(digest: &Digest) -> Option<Self> {
+        if !digest.is_ladder() {
+            return None;
+        }
+        let steps: Vec<_> =
+            digest.systems.iter().filter(|found| found.system.kind == Kind::Fusewire).collect();
+        let cells: Vec<Steps> = digest
+            .cells
+            .iter()
+            // Of a load that is the same for all, the time says nothing.
+            .filter(|cell| cell.cell.unit != Unit::MicrosecondsP99)
+            .filter_map(|cell| {
+                let wall = |system: &str| Some(cell.figures(system)?.wall_us_per_operation);
+                let times: Vec<Option<f64>> =
+                    steps.iter().map(|step| wall(&step.system.id)).collect();
+                (times.first()?.is_some() && times.last()?.is_some()).then_some(())?;
+                let (title, native) = (cell.cell.title.clone(), wall(NATIVE)?);
+                Some(Steps { title, native, times: Times(times) })
+            })
+            .collect();
+        let titles = steps.iter().map(|step| step.system.title.clone()).collect();
+        (!cells.is_empty()).then_some(Ladder { titles, cells })
+    }
+}
+
+/// The layers of a request in the order in which it passes them: name in the samples, name for
+/// readers, meaning.
+const LAYERS: [(&str, &str, &str); 7] = [
+    (
+        "client",
+        "client",
+        "the system call until its request is queued, and from its answer to its end",
+    ),
+    ("wake_up", "wake-up", "from the queue until the daemon runs"),
+    ("receive", "receive", "the daemon's way out of the kernel with the request"),
+    ("daemon", "daemon", "decoding, dispatch, encoding: fusewire's own code"),
+    ("source", "source", "the operation on the source: the daemon's own system calls"),
+    ("reply", "reply", "the daemon's way into the kernel with the answer"),
+    ("client_wake_up", "client's wake-up", "from the answer until the client runs again"),
+];
+
+/// The layers that were traced, in their order; unknown ones last.
+pub(super) fn layer_names<'a>(
+    traced: impl Iterator<Item = &'a BTreeMap<String, f64>>,
+) -> Vec<&'a str> {
+    let mut names: Vec<&str> =
+        traced.flat_map(|layers| layers.keys().map(String::as_str)).collect();
+    let place =
+        |name: &str| LAYERS.iter().position(|(known, ..)| *known == name).unwrap_or(LAYERS.len());
+    names.sort_by_key(|name| (place(name), *name));
+    names.dedup();
+    names
+}
+
+/// A layer's name for readers, and its meaning.
+pub(super) fn layer_words(name: &str) -> (&str, &str) {
+    let known = LAYERS.iter().find(|(known, ..)| *known == name);
+    known.map_or((name, ""), |(_, label, meaning)| (label, meaning))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::study::fixture;
+
+    #[test]
+    fn a_step_takes_what_the_one_before_left() {
+        let times = Times(vec![Some(40.0), Some(30.0), None, Some(12.0), Some(15.0)]);
+        assert_eq!(times.differences(), [10.0, 0.0, 18.0, -3.0]);
+        assert_eq!((times.first(), times.last()), (40.0, 15.0));
+    }
+
+    #[test]
+    fn cells_that_lack_an_end_of_the_ladder_are_left_out() {
+        let ladder = Ladder::of(&fixture::digest()).expect("is one");
+        let titles: Vec<&str> = ladder.cells.iter().map(|cell| cell.title.as_str()).collect();
+        let wanted = ["seq read 1M, buffered", "open + close, 1 thread", "open + close, 2 threads"];
+        assert_eq!(titles, wanted);
+        let mut digest = fixture::digest();
+        digest.study = "metadata".into();
+        assert!(Ladder::of(&digest).is_none());
+    }
+
+    #[test]
+    fn layers_are_in_the_order_of_a_request() {
+        let layers: BTreeMap<String, f64> =
+            ["zzz", "source", "client", "wake_up"].map(|name| (name.to_owned(), 1.0)).into();
+        assert_eq!(
+            layer_names([&layers, &layers].into_iter()),
+            ["client", "wake_up", "source", "zzz"]
+        );
+        assert_eq!(layer_words("client_wake_up").0, "client's wake-up");
+    }
+}

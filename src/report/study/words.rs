@@ -1,0 +1,103 @@
+//! Figures of a study in few digits and with their unit: the same in every view.
+
+use crate::report::statistics::{Interval, Verdict};
+use crate::report::text::number;
+use crate::study::record::Unit;
+
+use super::cell::{CellResult, Figures};
+
+/// A figure with its unit.
+pub(super) fn figure(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::MegabytesPerSecond => format!("{} MB/s", number(value)),
+        Unit::OperationsPerSecond if value >= 10_000.0 => format!("{} k/s", number(value / 1e3)),
+        Unit::OperationsPerSecond => format!("{} /s", number(value)),
+        Unit::MicrosecondsPerOperation | Unit::MicrosecondsP99 => microseconds(value),
+        Unit::Seconds if value < 1.0 => format!("{} ms", number(value * 1e3)),
+        Unit::Seconds => format!("{} s", number(value)),
+    }
+}
+
+/// A time, in the unit that needs the fewest digits.
+pub(super) fn microseconds(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1e6 => format!("{} s", number(value / 1e6)),
+        size if size >= 1e4 => format!("{} ms", number(value / 1e3)),
+        _ => format!("{} µs", number(value)),
+    }
+}
+
+/// `0.98 [0.95, 1.01]`, or `x12.3 [11.8, 13.0]` for a multiple of a time.
+pub(super) fn ratio(ratio: Interval, unit: Unit) -> String {
+    let sign = sign(unit);
+    let (low, median, high) = (number(ratio.low), number(ratio.median), number(ratio.high));
+    format!("{sign}{median} [{low}, {high}]")
+}
+
+/// What stands before a ratio.
+pub(super) fn sign(unit: Unit) -> &'static str {
+    if unit.is_rate() { "" } else { "x" }
+}
+
+/// `± 3.1 %`, or nothing if native never ran twice.
+pub(super) fn band(noise_band: Option<f64>) -> String {
+    noise_band.map_or_else(|| "-".to_owned(), crate::report::text::band)
+}
+
+/// In a word.
+pub(super) fn verdict(figures: &Figures) -> &'static str {
+    match figures.comparison.as_ref().map(|comparison| comparison.verdict) {
+        None => "",
+        Some(Verdict::Same) => "same",
+        Some(Verdict::Unclear) => "unclear",
+        Some(Verdict::Faster) => "faster",
+        Some(Verdict::Slower) => "slower",
+    }
+}
+
+/// Why there is no figure; nothing if there is one.
+pub(super) fn no_figure(result: &CellResult) -> Option<String> {
+    match result {
+        CellResult::Measured(_) => None,
+        CellResult::Failed(reason) => Some(format!("failed: {reason}")),
+        CellResult::Skipped(reason) => Some(format!("skipped: {reason}")),
+    }
+}
+
+/// Requests of one operation: the sum, and the opcodes that make it up if any matters.
+pub(super) fn requests(figures: &Figures) -> String {
+    let mut opcodes: Vec<(&String, &f64)> =
+        figures.requests_per_operation.iter().filter(|(_, count)| **count >= 0.005).collect();
+    if opcodes.is_empty() {
+        return if figures.requests() > 0.0 { "< 0.01".into() } else { "0".into() };
+    }
+    opcodes.sort_by(|a, b| b.1.total_cmp(a.1));
+    let shown: Vec<String> = opcodes
+        .iter()
+        .take(4)
+        .map(|(opcode, count)| format!("{opcode} {}", number(**count)))
+        .collect();
+    let more = if opcodes.len() > 4 { ", ..." } else { "" };
+    format!("{}: {}{more}", number(figures.requests()), shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_the_unit_that_needs_the_fewest_digits() {
+        let texts = [
+            figure(1234.0, Unit::MegabytesPerSecond),
+            figure(9876.0, Unit::OperationsPerSecond),
+            figure(98_760.0, Unit::OperationsPerSecond),
+            figure(4.0, Unit::MicrosecondsPerOperation),
+            figure(40_000.0, Unit::MicrosecondsPerOperation),
+            figure(0.0226, Unit::Seconds),
+            figure(2.0, Unit::Seconds),
+        ];
+        let wanted =
+            ["1,234 MB/s", "9,876 /s", "98.8 k/s", "4.00 µs", "40.0 ms", "22.6 ms", "2.00 s"];
+        assert_eq!(texts, wanted);
+    }
+}
