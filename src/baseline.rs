@@ -61,7 +61,7 @@ impl Session {
             metrics: metrics.clone(),
             threads: AtomicUsize::new(0),
             cpus: options.pin.then_some(cpus),
-            kernel: Some(Kernel::new(Arc::new(kernel))),
+            kernel: Some(Kernel::new(Arc::new(kernel), mounted.device.1)),
             negotiated: negotiated.clone(),
         };
         let mut config = fuser::Config::default();

@@ -197,7 +197,8 @@ impl Session {
             }
         }
         let negotiated = handshake(&device, &wanted)?;
-        fs.init(&negotiated, Kernel::new(device.clone())).map_err(MountError::Filesystem)?;
+        fs.init(&negotiated, Kernel::new(device.clone(), mount.device.1))
+            .map_err(MountError::Filesystem)?;
         let setxattr_ext = negotiated.flags.contains(InitFlags::SETXATTR_EXT);
         let launch = Launch { device, fs, dialect: Dialect { setxattr_ext }, negotiated };
         let launched = match plan {

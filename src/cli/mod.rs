@@ -37,6 +37,8 @@ pub enum Command {
     Stats(stats_view::Options),
     /// Measure native against fusewire.
     Demo(Box<DemoOptions>),
+    /// Write notifications for a daemon, to the connection of this number.
+    Notify(u32),
 }
 
 /// What `fusewire mount` was asked for: the session's configuration and the daemon around it.
@@ -114,6 +116,7 @@ where
             probe_kernel: args.probe_kernel,
         }),
         Sub::Demo(options) => Command::Demo(options),
+        Sub::Notify(args) => Command::Notify(args.connection),
         Sub::Stats(args) => {
             Command::Stats(args.resolve().map_err(|e| invalid(&mut command, "stats", e))?)
         }
@@ -196,6 +199,7 @@ enum Sub {
     Stats(StatsArgs),
     Demo(Box<DemoOptions>),
     Null(NullArgs),
+    Notify(NotifyArgs),
 }
 
 /// Show SOURCE at MOUNTPOINT; returns once the mount works
@@ -212,9 +216,9 @@ struct MountArgs {
     /// (passthrough), or the daemon (copy) [default: auto]
     #[arg(long, value_name = "MODE", value_parser = ["auto", "passthrough", "copy"])]
     data: Option<String>,
-    /// What keeps the kernel's caches true to the source: that they are asked for again after some
-    /// time (timeout=SECONDS), or the promise that nobody changes it behind the mount (exclusive)
-    /// [default: timeout=1]
+    /// What keeps the kernel's caches true to the source: that fusewire watches it (watch), that they
+    /// are asked for again after some time (timeout=SECONDS), or your promise that nobody changes it
+    /// behind the mount (exclusive) [default: watch where that can be had, else timeout=1]
     #[arg(long, value_name = "HOW")]
     coherence: Option<String>,
     /// How long the kernel may trust a name [default: as the coherence has it]
@@ -372,6 +376,14 @@ impl MountArgs {
 /// The daemon works from `/`, so no relative path may outlive this process's working directory.
 fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|error| format!("path '{}': {error}", path.display()))
+}
+
+/// Write notifications that the kernel may have to wait for; a daemon starts it for itself
+#[derive(Debug, Args)]
+#[command(hide = true)]
+struct NotifyArgs {
+    /// The minor number of the mount's device
+    connection: u32,
 }
 
 /// Unmount MOUNTPOINT and wait until its daemon has ended

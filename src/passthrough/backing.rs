@@ -51,6 +51,8 @@ pub(super) enum Preferred {
 pub(super) struct OpenState {
     passthrough: u32,
     cached: u32,
+    /// What FUSE's page cache keeps of cached opens is the file's data still.
+    kept: bool,
     backing: Option<Backing>,
 }
 
@@ -96,6 +98,7 @@ impl OpenState {
             }
             if let Some(backing) = &self.backing {
                 self.passthrough += 1;
+                self.kept = false;
                 return IoMode::Passthrough(backing.id);
             }
         }
@@ -264,6 +267,19 @@ impl Inode {
     /// Whether it is open by passthrough, or seems to be.
     pub(super) fn is_passed_through(&self) -> bool {
         self.data.lock().unwrap_or_else(PoisonError::into_inner).passthrough > 0
+    }
+
+    /// Its data has changed, and not through FUSE's page cache: the next cached open begins anew.
+    /// Whether one is in use.
+    pub(super) fn data_changed(&self) -> bool {
+        let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.kept) || state.cached > 0
+    }
+
+    /// A cached open begins: whether what earlier ones have left in FUSE's page cache is good.
+    pub(super) fn keeps_data(&self) -> bool {
+        let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut state.kept, true)
     }
 
     /// Lets the backing file go unless the kernel uses it.

@@ -25,7 +25,7 @@ impl Local {
     pub(super) fn do_lookup(&self, parent: NodeId, name: Name<'_>) -> Result<Entry> {
         let parent = self.inodes.fd(parent)?;
         match self.inodes.find(parent.as_fd(), name) {
-            Err(Errno::ENOENT) if !self.settings.trust.negative.is_zero() => Ok(self.absent()),
+            Err(Errno::ENOENT) if !self.upkeep.trust().negative.is_zero() => Ok(self.absent()),
             found => self.entry(found?, Keep::Fd),
         }
     }
@@ -34,13 +34,13 @@ impl Local {
     pub(super) fn entry(&self, found: Found, keep: Keep) -> Result<Entry> {
         let attributes = self.attributes(&found.stat);
         let inode = self.inodes.acquire(found, keep)?;
-        let entry_valid = self.settings.trust.entry;
+        let entry_valid = self.upkeep.trust().entry;
         Ok(Entry { nodeid: inode.nodeid, generation: 0, entry_valid, attributes })
     }
 
     fn absent(&self) -> Entry {
         let attributes = Attributes { attr: abi::Attr::default(), valid: Default::default() };
-        let entry_valid = self.settings.trust.negative;
+        let entry_valid = self.upkeep.trust().negative;
         Entry { nodeid: NodeId(0), generation: 0, entry_valid, attributes }
     }
 
@@ -113,7 +113,7 @@ impl Local {
         linkat(AT_FDCWD, path.as_c_str(), &*newparent, newname.as_c_str(), flags)?;
         let attributes = self.attributes(&fstat(&*object)?);
         self.inodes.count_lookup(&inode)?;
-        let entry_valid = self.settings.trust.entry;
+        let entry_valid = self.upkeep.trust().entry;
         Ok(Entry { nodeid, generation: 0, entry_valid, attributes })
     }
 

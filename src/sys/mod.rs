@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod fanotify;
 pub mod fuse_dev;
+pub mod fusectl;
 pub mod handle;
 pub mod mount;
 pub(crate) mod objfd;

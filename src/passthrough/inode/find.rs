@@ -7,16 +7,16 @@
 //! number given to another under the same name; and then that one's change time is not in the past.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Found, Inode, InodeTable, Key, Object, Slot, kind};
-use crate::fs::{Name, Result};
+use super::{Found, Inode, InodeTable, Key, Map, Object, Slot, kind};
+use crate::fs::{Name, NodeId, Result};
 use crate::passthrough::open_child;
 use crate::sys::handle::FileHandle;
 use crate::sys::objfd;
@@ -94,6 +94,19 @@ impl InodeTable {
         // Not into the cache: what is deleted will hardly be used again.
         let fd = inode.open_fd().map_or_else(|| self.path_fd(&inode), Ok).ok()?;
         Some(Doomed { inode, fd })
+    }
+
+    /// The nodeid of an object that the kernel knows.
+    pub(in crate::passthrough) fn find_known(&self, object: &FileHandle) -> Option<NodeId> {
+        self.known(&Key::Handle(*object)).map(|inode| inode.nodeid)
+    }
+
+    /// Every inode that the kernel knows.
+    pub(in crate::passthrough) fn all(&self) -> Vec<NodeId> {
+        let shard = |ids: &RwLock<Map<NodeId>>| -> Vec<NodeId> {
+            ids.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        };
+        self.by_id.iter().flat_map(shard).collect()
     }
 
     fn known(&self, key: &Key) -> Option<Arc<Inode>> {
