@@ -63,7 +63,7 @@ impl Session {
             threads: AtomicUsize::new(0),
             cpus: options.pin.then_some(cpus),
             max_write: options.max_write,
-            kernel: Some(Kernel::new(Arc::new(kernel))),
+            kernel: Some(Kernel::new(Arc::new(kernel), mounted.device.1)),
             negotiated: negotiated.clone(),
         };
         let mut config = fuser::Config::default();

@@ -1,5 +1,6 @@
 //! What the user asked for, resolved: the one value that the session is built from.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,9 @@ pub struct Config {
     pub max_write: Option<u32>,
     /// What keeps the kernel's caches true to a source that others change, too.
     pub coherence: Coherence,
+    /// The program whose `notify` command tells the kernel what it may have to wait for: this one.
+    /// Without it the source can not be watched.
+    pub notifier: Option<PathBuf>,
     /// How long the kernel may trust a name; `None` is as the coherence has it.
     pub entry_timeout: Option<Duration>,
     /// How long the kernel may trust attributes; `None` is as the coherence has it.
@@ -53,6 +57,7 @@ impl Config {
             pin: false,
             max_write: None,
             coherence: Coherence::Auto,
+            notifier: None,
             entry_timeout: None,
             attr_timeout: None,
             negative_timeout: None,
@@ -101,13 +106,27 @@ impl MountOptions {
 /// What keeps the kernel's caches true to a source that others change, too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Coherence {
-    /// Names and attributes are trusted for a second.
+    /// Watched where that can be had, else names and attributes are trusted for a second.
     #[default]
     Auto,
+    /// The daemon watches the source, and tells the kernel of every change that others make; fails to
+    /// mount where it can not.
+    Watch,
     /// Nothing: the user promises that the source is changed through the mount only.
     Exclusive,
     /// Names and attributes are trusted for so long, and asked for again.
     Timeout(Duration),
+}
+
+impl fmt::Display for Coherence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Coherence::Auto => f.write_str("auto"),
+            Coherence::Watch => f.write_str("watch"),
+            Coherence::Exclusive => f.write_str("exclusive"),
+            Coherence::Timeout(timeout) => write!(f, "timeout={}", timeout.as_secs_f64()),
+        }
+    }
 }
 
 /// How requests come.

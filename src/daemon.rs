@@ -12,11 +12,12 @@ mod signals;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use crate::cli;
-use crate::config::{Config, DataMode, Transport};
+use crate::config::{Coherence, Config, DataMode, Transport};
 use crate::control::{client, server};
 use crate::metrics::process;
 use crate::metrics::snapshot::Snapshot;
@@ -88,14 +89,22 @@ pub fn run(mut request: cli::Mount) -> Result<(), DaemonError> {
     check_mountpoint(&mut request.config)?;
     around(&request, |config| {
         warn_of_submounts(config);
-        Ok(Local::new(&feasible(config), raise_nofile())?)
+        let config = Config { notifier: Some(THIS_PROGRAM.into()), ..feasible(config) };
+        Ok(Local::new(&config, raise_nofile())?)
     })
 }
 
-/// `config` as its transport can have it.
+/// Even if its file was replaced since.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// `config` as its transport can have it. The baseline is for comparisons, and watches nothing.
 fn feasible(config: &Config) -> Config {
-    match config.transport {
-        Transport::Fuser => Config { data: DataMode::Copy, ..config.clone() },
+    match (config.transport, config.coherence) {
+        (Transport::Fuser, Coherence::Auto) => {
+            let coherence = Coherence::Timeout(Duration::from_secs(1));
+            Config { data: DataMode::Copy, coherence, ..config.clone() }
+        }
+        (Transport::Fuser, _) => Config { data: DataMode::Copy, ..config.clone() },
         _ => config.clone(),
     }
 }
@@ -182,6 +191,7 @@ fn serve<F: Shown>(
         warn!(%error, "could not tell systemd that the mount is ready");
     }
     session.join();
+    fs.end();
     // What was written through the mount survives whatever comes next.
     fs.sync();
     info!("unmounted");
@@ -273,6 +283,7 @@ fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
         profile: if config.mount.allow_other { "shared" } else { "owner" }.to_owned(),
         transport: info.transport.clone(),
         data,
+        coherence: fs.coherence(),
         negotiated: session::describe(&info.negotiated),
         requests,
         totals,

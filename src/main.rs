@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use fusewire::cli::{self, Command, Study};
+use fusewire::coherence::notifier;
 use fusewire::{daemon, doctor, report, stats_view, study, umount};
 
 fn main() -> ExitCode {
@@ -12,6 +13,7 @@ fn main() -> ExitCode {
         Command::Mount(mount) => exit(daemon::run(*mount)),
         Command::Null(null) => exit(daemon::run_null(*null)),
         Command::Umount(options) => exit(umount::run(&options)),
+        Command::Notify(connection) => exit(notifier::run(connection)),
         Command::Stats(options) => exit(stats_view::run(&options)),
         Command::Doctor(options) => match doctor::run(&options) {
             Ok(false) => ExitCode::FAILURE,

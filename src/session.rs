@@ -214,7 +214,8 @@ impl Session {
         }
         wanted.max_write = options.max_write.unwrap_or(wanted.max_write);
         let negotiated = handshake(&device, &wanted)?;
-        fs.init(&negotiated, Kernel::new(device.clone())).map_err(MountError::Filesystem)?;
+        fs.init(&negotiated, Kernel::new(device.clone(), mount.device.1))
+            .map_err(MountError::Filesystem)?;
         let setxattr_ext = negotiated.flags.contains(InitFlags::SETXATTR_EXT);
         let launch = Launch { device, fs, dialect: Dialect { setxattr_ext }, negotiated };
         let rings = plan == Plan::Rings;

@@ -41,6 +41,8 @@ pub enum Command {
     Demo(Box<DemoOptions>),
     /// Tell what studies found.
     Study(Box<Study>),
+    /// Write notifications for a daemon, to the connection of this number.
+    Notify(u32),
 }
 
 /// What `fusewire mount` was asked for: the session's configuration and the daemon around it.
@@ -119,6 +121,7 @@ where
         }),
         Sub::Demo(options) => Command::Demo(options),
         Sub::Study { study } => Command::Study(Box::new(study)),
+        Sub::Notify(args) => Command::Notify(args.connection),
         Sub::Stats(args) => {
             Command::Stats(args.resolve().map_err(|e| invalid(&mut command, "stats", e))?)
         }
@@ -206,6 +209,7 @@ enum Sub {
         study: Study,
     },
     Null(NullArgs),
+    Notify(NotifyArgs),
 }
 
 /// Show SOURCE at MOUNTPOINT; returns once the mount works
@@ -223,9 +227,9 @@ struct MountArgs {
     /// (copy) [default: auto]
     #[arg(long, value_name = "MODE", value_parser = ["auto", "passthrough", "splice", "copy"])]
     data: Option<String>,
-    /// What keeps the kernel's caches true to the source: that they are asked for again after some
-    /// time (timeout=SECONDS), or the promise that nobody changes it behind the mount (exclusive)
-    /// [default: timeout=1]
+    /// What keeps the kernel's caches true to the source: that fusewire watches it (watch), that they
+    /// are asked for again after some time (timeout=SECONDS), or your promise that nobody changes it
+    /// behind the mount (exclusive) [default: watch where that can be had, else timeout=1]
     #[arg(long, value_name = "HOW")]
     coherence: Option<String>,
     /// How long the kernel may trust a name [default: as the coherence has it]
@@ -395,6 +399,14 @@ impl MountArgs {
 /// The daemon works from `/`, so no relative path may outlive this process's working directory.
 fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|error| format!("path '{}': {error}", path.display()))
+}
+
+/// Write notifications that the kernel may have to wait for; a daemon starts it for itself
+#[derive(Debug, Args)]
+#[command(hide = true)]
+struct NotifyArgs {
+    /// The minor number of the mount's device
+    connection: u32,
 }
 
 /// Unmount MOUNTPOINT and wait until its daemon has ended

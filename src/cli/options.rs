@@ -147,10 +147,11 @@ const TABLE: &[(&str, Takes)] = &[
     (
         "coherence",
         Value {
-            accepts: "auto, exclusive or timeout=SECONDS",
+            accepts: "auto, watch, exclusive or timeout=SECONDS",
             set: |mount, value| {
                 mount.config.coherence = match (value, value.strip_prefix("timeout=")) {
                     ("auto", _) => Coherence::Auto,
+                    ("watch", _) => Coherence::Watch,
                     ("exclusive", _) => Coherence::Exclusive,
                     (_, timeout) => Coherence::Timeout(seconds(timeout?)?),
                 };
@@ -482,11 +483,11 @@ mod tests {
             ),
             (
                 "coherence=timeout",
-                "invalid value 'timeout' for mount option 'coherence': expected auto, exclusive or timeout=SECONDS",
+                "invalid value 'timeout' for mount option 'coherence': expected auto, watch, exclusive or timeout=SECONDS",
             ),
             (
                 "coherence=timeout=never",
-                "invalid value 'timeout=never' for mount option 'coherence': expected auto, exclusive or timeout=SECONDS",
+                "invalid value 'timeout=never' for mount option 'coherence': expected auto, watch, exclusive or timeout=SECONDS",
             ),
             (
                 "fd_cache=",

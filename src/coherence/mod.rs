@@ -1,8 +1,37 @@
 //! What the kernel may answer by itself, and who tells it of changes made behind the mount.
+//!
+//! With `watch` it may answer nearly everything: a thread reads the changes of the source's file
+//! system ([`fanotify`](crate::sys::fanotify)) and tells it what it must no longer believe
+//! ([`notify`](crate::protocol::notify)). Nothing here knows how a file system finds its objects;
+//! it is asked through [`Known`].
 
+mod answers;
+mod batch;
+mod helper;
+mod later;
+pub mod notifier;
+mod watcher;
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use tracing::info;
+
+pub use answers::{Answer, Answers};
+
 use crate::config::{Coherence, Config};
+use crate::fs::{Kernel, Negotiated, NodeId};
+use crate::metrics::snapshot;
+use crate::protocol::notify::EPOCH_MINOR;
+use crate::sys::fanotify::Watch;
+use crate::sys::handle::FileHandle;
+use helper::Helper;
+use watcher::{Tools, Watcher};
 
 /// Longer than any mount lives, and short enough for every clock of the kernel.
 const UNBOUNDED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -23,18 +52,259 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// What `config` asks for. Timeouts that are given by themselves override those of the coherence.
-    pub fn new(config: &Config) -> Self {
-        let (valid, negative, caches) = match config.coherence {
-            Coherence::Auto => (CLASSIC, Duration::ZERO, false),
-            Coherence::Exclusive => (UNBOUNDED, UNBOUNDED, true),
-            Coherence::Timeout(timeout) => (timeout, Duration::ZERO, false),
+    /// What `config` asks for where `force` is in force. Timeouts that are given by themselves
+    /// override those of the coherence.
+    fn new(config: &Config, force: Force) -> Self {
+        let (valid, negative, caches) = match force {
+            Force::Watch | Force::Exclusive => (UNBOUNDED, UNBOUNDED, true),
+            Force::Timeout(timeout) => (timeout, Duration::ZERO, false),
         };
         Trust {
             entry: config.entry_timeout.unwrap_or(valid),
             attr: config.attr_timeout.unwrap_or(valid),
             negative: config.negative_timeout.unwrap_or(negative),
             caches,
+        }
+    }
+}
+
+/// The coherence that is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Force {
+    Watch,
+    Exclusive,
+    Timeout(Duration),
+}
+
+/// What a file system has told the kernel of.
+pub trait Known: Debug + Send + Sync {
+    /// The nodeid of an object that the kernel knows, or will in a moment.
+    fn find(&self, object: &FileHandle) -> Option<NodeId>;
+
+    /// The data of an inode has changed: what the kernel keeps of it must not outlive the next open.
+    /// Whether it may keep anything at the moment.
+    fn data_changed(&self, nodeid: NodeId) -> bool;
+
+    /// Every inode that the kernel knows.
+    fn all(&self) -> Vec<NodeId>;
+
+    /// Answers that the kernel will take at their word.
+    fn answers(&self) -> &Answers;
+}
+
+/// Keeps what the kernel has cached true to the source, for the life of a mount.
+#[derive(Debug)]
+pub struct Upkeep {
+    config: Config,
+    /// A directory of the source to watch; else why it is not watched.
+    source: Result<OwnedFd, String>,
+    settled: OnceLock<Settled>,
+    watcher: Mutex<Option<Watcher>>,
+    figures: Arc<Figures>,
+}
+
+/// What came of it, once the kernel was asked.
+#[derive(Debug)]
+struct Settled {
+    force: Force,
+    trust: Trust,
+    /// Why the source is not watched, though it was asked for.
+    reason: Option<String>,
+}
+
+/// What the watching has done (relaxed: figures).
+#[derive(Debug, Default)]
+struct Figures {
+    events: Count,
+    notifications: Count,
+    overflows: Count,
+    expirations: Count,
+}
+
+#[derive(Debug, Default)]
+struct Count(AtomicU64);
+
+impl Count {
+    fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What can be known of a source before it is mounted.
+#[derive(Debug)]
+pub struct Prospect<'a> {
+    /// A directory of it, not opened with O_PATH.
+    pub directory: &'a OwnedFd,
+    /// Whether it lies on a mount of its own.
+    pub private: bool,
+    /// Whether its objects are known by their handles.
+    pub handles: bool,
+}
+
+impl Upkeep {
+    /// Looks whether the source can be watched, if that is asked for.
+    ///
+    /// # Errors
+    /// Why not, if it is asked for by name.
+    pub fn new(config: &Config, prospect: &Prospect<'_>) -> Result<Self, String> {
+        let source = match config.coherence {
+            Coherence::Watch | Coherence::Auto => prospect.source(config),
+            Coherence::Exclusive | Coherence::Timeout(_) => Err(String::new()),
+        };
+        match &source {
+            Err(reason) if config.coherence == Coherence::Watch => return Err(refused(reason)),
+            _ => {}
+        }
+        let (settled, watcher, figures) = Default::default();
+        Ok(Upkeep { config: config.clone(), source, settled, watcher, figures })
+    }
+
+    /// Begins to keep the caches of a new mount true; before it gets its first request.
+    ///
+    /// # Errors
+    /// Why it can not be watched, if that is asked for by name.
+    pub fn begin(
+        &self,
+        negotiated: &Negotiated,
+        kernel: Kernel,
+        known: Arc<dyn Known>,
+    ) -> io::Result<()> {
+        let (force, reason) = match (self.config.coherence, &self.source) {
+            (Coherence::Exclusive, _) => (Force::Exclusive, None),
+            (Coherence::Timeout(timeout), _) => (Force::Timeout(timeout), None),
+            (Coherence::Auto | Coherence::Watch, Err(reason)) => {
+                (Force::Timeout(CLASSIC), Some(reason.clone()))
+            }
+            (Coherence::Auto | Coherence::Watch, Ok(source)) => {
+                match self.watch(source, negotiated, kernel, known) {
+                    Ok(watcher) => {
+                        *self.watcher() = Some(watcher);
+                        (Force::Watch, None)
+                    }
+                    Err(reason) if self.config.coherence == Coherence::Watch => {
+                        return Err(io::Error::other(refused(&reason)));
+                    }
+                    Err(reason) => (Force::Timeout(CLASSIC), Some(reason)),
+                }
+            }
+        };
+        match &reason {
+            Some(reason) => info!("what is changed behind the mount shows after 1 s: {reason}"),
+            None => info!(coherence = force.name(), "what the kernel may cache is settled"),
+        }
+        let trust = Trust::new(&self.config, force);
+        // A second connection, after one that was given up, is to the same kernel.
+        let _ = self.settled.set(Settled { force, trust, reason });
+        Ok(())
+    }
+
+    fn watch(
+        &self,
+        source: &OwnedFd,
+        negotiated: &Negotiated,
+        kernel: Kernel,
+        known: Arc<dyn Known>,
+    ) -> Result<Watcher, String> {
+        if negotiated.minor < EPOCH_MINOR {
+            return Err("this kernel can not be told that all names expire (Linux 6.16)".to_owned());
+        }
+        let program = self.config.notifier.as_ref().ok_or(NO_NOTIFIER)?;
+        let watch = Watch::new(source.as_fd()).map_err(cause)?;
+        let helper = Helper::start(program, kernel.as_fd(), kernel.connection())
+            .map_err(|error| format!("start `{} notify`: {error}", program.display()))?;
+        let figures = self.figures.clone();
+        Watcher::start(Tools { watch, kernel, helper, known, figures })
+            .map_err(|error| format!("start a thread: {error}"))
+    }
+
+    /// Ends it: the mount is gone.
+    pub fn end(&self) {
+        *self.watcher() = None;
+    }
+
+    /// How far the kernel may trust what it is told.
+    pub fn trust(&self) -> Trust {
+        let settled = self.settled.get().map(|settled| settled.trust);
+        settled.unwrap_or_else(|| Trust::new(&self.config, Force::Timeout(Duration::ZERO)))
+    }
+
+    /// What is in force, and why.
+    pub fn describe(&self) -> snapshot::Coherence {
+        let (mode, reason) = match self.settled.get() {
+            Some(Settled { force, reason, .. }) => (force.name(), reason.clone()),
+            None => Default::default(),
+        };
+        snapshot::Coherence {
+            mode,
+            requested: self.config.coherence.to_string(),
+            reason,
+            events: self.figures.events.get(),
+            notifications: self.figures.notifications.get(),
+            overflows: self.figures.overflows.get(),
+            expirations: self.figures.expirations.get(),
+        }
+    }
+
+    fn watcher(&self) -> std::sync::MutexGuard<'_, Option<Watcher>> {
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Prospect<'_> {
+    /// A descriptor to watch; else why it can not be watched.
+    fn source(&self, config: &Config) -> Result<OwnedFd, String> {
+        if config.notifier.is_none() {
+            return Err(NO_NOTIFIER.to_owned());
+        }
+        if !self.private {
+            return Err(
+                "watching needs CAP_SYS_ADMIN in the initial user namespace: mount as root"
+                    .to_owned(),
+            );
+        }
+        if !self.handles {
+            return Err(
+                "the source's file system has no file handles to tell its objects by".to_owned()
+            );
+        }
+        Watch::new(self.directory.as_fd()).map_err(cause)?;
+        self.directory.try_clone().map_err(|error| format!("duplicate a descriptor: {error}"))
+    }
+}
+
+const NO_NOTIFIER: &str = "only `fusewire mount` brings the process that watching needs";
+
+/// Why a file system can not be watched.
+fn cause(errno: Errno) -> String {
+    match errno {
+        Errno::EPERM => "watching needs CAP_SYS_ADMIN in the initial user namespace: mount as root",
+        Errno::EINVAL | Errno::ENOSYS => "this kernel does not tell enough of changes (Linux 5.17)",
+        Errno::ENODEV | Errno::EOPNOTSUPP => "changes of the source's file system are not told of",
+        Errno::EXDEV => {
+            "the source is one of several parts of its file system (a subvolume), which can not be \
+             watched by itself"
+        }
+        errno => return format!("watch the source's file system: {errno}"),
+    }
+    .to_owned()
+}
+
+fn refused(reason: &str) -> String {
+    format!(
+        "--coherence watch can not be had: {reason}; --coherence timeout=1 asks again every second"
+    )
+}
+
+impl Force {
+    fn name(self) -> String {
+        match self {
+            Force::Watch => "watch".to_owned(),
+            Force::Exclusive => Coherence::Exclusive.to_string(),
+            Force::Timeout(timeout) => Coherence::Timeout(timeout).to_string(),
         }
     }
 }
@@ -48,16 +318,16 @@ mod tests {
         let mut config = Config::new("/s", "/m");
         let seconds = Duration::from_secs;
         let trust = |entry, attr, negative, caches| Trust { entry, attr, negative, caches };
-        assert_eq!(Trust::new(&config), trust(seconds(1), seconds(1), seconds(0), false));
-        config.coherence = Coherence::Exclusive;
-        assert_eq!(Trust::new(&config), trust(UNBOUNDED, UNBOUNDED, UNBOUNDED, true));
-        config.coherence = Coherence::Timeout(seconds(5));
-        assert_eq!(Trust::new(&config), trust(seconds(5), seconds(5), seconds(0), false));
+        let unbounded = trust(UNBOUNDED, UNBOUNDED, UNBOUNDED, true);
+        assert_eq!(Trust::new(&config, Force::Exclusive), unbounded);
+        assert_eq!(Trust::new(&config, Force::Watch), unbounded);
+        let five = Force::Timeout(seconds(5));
+        assert_eq!(Trust::new(&config, five), trust(seconds(5), seconds(5), seconds(0), false));
         config.attr_timeout = Some(seconds(7));
         config.negative_timeout = Some(seconds(2));
-        assert_eq!(Trust::new(&config), trust(seconds(5), seconds(7), seconds(2), false));
+        assert_eq!(Trust::new(&config, five), trust(seconds(5), seconds(7), seconds(2), false));
         config.entry_timeout = Some(seconds(0));
-        config.coherence = Coherence::Exclusive;
-        assert_eq!(Trust::new(&config), trust(seconds(0), seconds(7), seconds(2), true));
+        let watched = Trust::new(&config, Force::Watch);
+        assert_eq!(watched, trust(seconds(0), seconds(7), seconds(2), true));
     }
 }

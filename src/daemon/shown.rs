@@ -2,7 +2,7 @@
 
 use crate::config::MountOptions;
 use crate::fs::Filesystem;
-use crate::metrics::snapshot::{Data, Live};
+use crate::metrics::snapshot::{Coherence, Data, Live};
 use crate::null::Null;
 use crate::passthrough::Local;
 
@@ -18,6 +18,12 @@ pub(super) trait Shown: Filesystem {
 
     /// Who moves the bytes of its files.
     fn data(&self) -> Data;
+
+    /// What keeps the kernel's caches true.
+    fn coherence(&self) -> Coherence;
+
+    /// The mount is gone.
+    fn end(&self) {}
 
     /// Makes what was written survive whatever comes next.
     fn sync(&self) {}
@@ -36,6 +42,14 @@ impl Shown for Local {
         Local::data(self)
     }
 
+    fn coherence(&self) -> Coherence {
+        Local::coherence(self)
+    }
+
+    fn end(&self) {
+        Local::end(self);
+    }
+
     fn sync(&self) {
         Local::sync(self);
     }
@@ -49,5 +63,11 @@ impl Shown for Null {
     fn data(&self) -> Data {
         let reason = Some("there is no storage: reads are zeros, writes are dropped".to_owned());
         Data { mode: "none".to_owned(), requested: "none".to_owned(), reason }
+    }
+
+    fn coherence(&self) -> Coherence {
+        let reason = Some("there is no source that could change".to_owned());
+        let none = || "none".to_owned();
+        Coherence { mode: none(), requested: none(), reason, ..Coherence::default() }
     }
 }

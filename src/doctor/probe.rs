@@ -131,7 +131,7 @@ pub(super) fn in_this_process(source: Option<&Path>) -> Result<Probe, String> {
     let clone = fuse_dev::clone(device.as_fd()).map(drop).map_err(|error| error.to_string());
     let session = Arc::new(device);
     accept(&session, &header, &init, InitFlags::from_bits_retain(flags))?;
-    let kernel = Kernel::new(session);
+    let kernel = Kernel::new(session, 0);
     let register = |file: &OwnedFd| {
         let id = kernel.backing_open(file.as_fd()).map_err(describe)?;
         kernel.backing_close(id).map_err(describe)

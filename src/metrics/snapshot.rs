@@ -26,6 +26,9 @@ pub struct Snapshot {
     pub transport: Transport,
     /// Who moves the bytes of files.
     pub data: Data,
+    /// What keeps the kernel's caches true to the source.
+    #[serde(default)]
+    pub coherence: Coherence,
     /// What INIT agreed on.
     pub negotiated: Negotiated,
     /// Per opcode, by its kernel name without `FUSE_` (`LOOKUP`, `GETATTR`, ...). Only opcodes seen.
@@ -62,6 +65,25 @@ pub struct Data {
     pub requested: String,
     /// Why it is so, if it is not the best there is.
     pub reason: Option<String>,
+}
+
+/// What keeps the kernel's caches true to the source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Coherence {
+    /// What is in force: `watch`, `exclusive` or `timeout=SECONDS`.
+    pub mode: String,
+    /// What was asked for: one of these, or `auto`.
+    pub requested: String,
+    /// Why it is so, if it is not the best there is.
+    pub reason: Option<String>,
+    /// Changes of the source's file system that were read, the daemon's own among them.
+    pub events: u64,
+    /// What the kernel was told because of them.
+    pub notifications: u64,
+    /// Times that changes came faster than they were read, and everything expired.
+    pub overflows: u64,
+    /// Times that every name expired, for that or another reason.
+    pub expirations: u64,
 }
 
 /// What INIT agreed on.

@@ -43,7 +43,7 @@ pub(super) fn to_attr(stat: &FileStat) -> abi::Attr {
 
 impl Local {
     pub(super) fn attributes(&self, stat: &FileStat) -> Attributes {
-        Attributes { attr: to_attr(stat), valid: self.settings.trust.attr }
+        Attributes { attr: to_attr(stat), valid: self.upkeep.trust().attr }
     }
 
     pub(super) fn do_getattr(&self, nodeid: NodeId, fh: Option<Fh>) -> Result<Attributes> {
@@ -58,7 +58,7 @@ impl Local {
         let fd = self.inodes.fd(nodeid)?;
         let flags = i32::try_from(args.sx_flags).map_err(|_| Errno::EINVAL)?;
         let stat = objfd::statx(fd.as_fd(), flags & libc::AT_STATX_SYNC_TYPE, args.sx_mask)?;
-        Ok(StatxReply { stat, valid: self.settings.trust.attr })
+        Ok(StatxReply { stat, valid: self.upkeep.trust().attr })
     }
 
     /// Each change as the call that it came from would make it; which of set-user-id and

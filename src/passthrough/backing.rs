@@ -51,6 +51,8 @@ pub(super) enum Preferred {
 pub(super) struct OpenState {
     passthrough: u32,
     cached: u32,
+    /// What FUSE's page cache keeps of cached opens is the file's data still.
+    kept: bool,
     backing: Option<Backing>,
 }
 
@@ -98,6 +100,7 @@ impl OpenState {
             }
             if let Some(backing) = &self.backing {
                 self.passthrough += 1;
+                self.kept = false;
                 return IoMode::Passthrough(backing.id);
             }
         }
@@ -277,6 +280,19 @@ impl Inode {
     pub(super) fn is_open(&self) -> bool {
         let state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         state.passthrough > 0 || state.cached > 0 || state.backing.is_some()
+    }
+
+    /// Its data has changed, and not through FUSE's page cache: the next cached open begins anew.
+    /// Whether one is in use.
+    pub(super) fn data_changed(&self) -> bool {
+        let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.kept) || state.cached > 0
+    }
+
+    /// A cached open begins: whether what earlier ones have left in FUSE's page cache is good.
+    pub(super) fn keeps_data(&self) -> bool {
+        let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut state.kept, true)
     }
 
     /// Lets the backing file go unless the kernel uses it.

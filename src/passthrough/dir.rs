@@ -8,6 +8,8 @@ use std::sync::PoisonError;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Whence, fdatasync, fsync, lseek};
 
 use super::Local;
@@ -84,6 +86,17 @@ impl AsFd for DirStream {
     }
 }
 
+/// Whether a directory was not changed just now. The kernel knows by the modification time that a
+/// listing which it has kept is old: a directory that changes while it is listed must get another one
+/// than it had before, and clocks of file systems tick as seldom as every 10 ms.
+fn is_settled(dir: &OwnedFd) -> Result<bool> {
+    const TICKS_NS: i64 = 20_000_000;
+    let stat = fstat(dir)?;
+    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)?;
+    let seconds = now.tv_sec().saturating_sub(stat.st_mtime).saturating_mul(1_000_000_000);
+    Ok(seconds.saturating_add(now.tv_nsec() - stat.st_mtime_nsec) > TICKS_NS)
+}
+
 /// Reads one `struct linux_dirent64` from the front of `bytes`.
 fn parse(bytes: &[u8]) -> Option<(DirEntry<'_>, usize)> {
     let word = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
@@ -101,8 +114,12 @@ impl Local {
         let asked = OFlag::from_bits_retain(args.flags.cast_signed());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | (asked & OFlag::O_NOATIME);
         self.handles.admit()?;
-        let fh = self.handles.open_dir(self.inodes.open(&inode, flags)?);
-        Ok(Opened { fh, flags: OpenFlags::empty(), backing: None })
+        let dir = self.inodes.open(&inode, flags)?;
+        let flags = match self.upkeep.trust().caches && is_settled(&dir)? {
+            true => OpenFlags::CACHE_DIR | OpenFlags::KEEP_CACHE,
+            false => OpenFlags::empty(),
+        };
+        Ok(Opened { fh: self.handles.open_dir(dir), flags, backing: None })
     }
 
     pub(super) fn do_readdir(&self, args: &abi::ReadIn, sink: &mut DirSink<'_, '_>) -> Result<()> {

@@ -258,6 +258,21 @@ impl InodeTable {
         }
     }
 
+    /// What is remembered of an inode beyond its being known, if anything is.
+    pub(super) fn live(&self, nodeid: NodeId) -> Option<Arc<Inode>> {
+        if nodeid == NodeId::ROOT {
+            return Some(self.root.clone());
+        }
+        self.shards.of(nodeid).live.get(&nodeid).cloned()
+    }
+
+    /// Every inode that the kernel knows.
+    pub(super) fn all(&self) -> Vec<NodeId> {
+        let mut all = vec![NodeId::ROOT];
+        self.shards.all().for_each(|shard| all.extend(shard.known.nodeids()));
+        all
+    }
+
     /// Inodes that the kernel knows, the root among them.
     pub(super) fn len(&self) -> u64 {
         1 + self.shards.all().map(|shard| shard.known.len() as u64).sum::<u64>()

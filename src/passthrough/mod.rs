@@ -11,6 +11,7 @@ mod fds;
 mod handle;
 mod inode;
 mod io;
+mod known;
 mod namespace;
 mod open;
 mod shard;
@@ -31,7 +32,7 @@ use nix::sys::statfs::{
 };
 
 use crate::abi::{self, InitFlags};
-use crate::coherence::Trust;
+use crate::coherence::{Answer, Answers, Prospect, Upkeep};
 use crate::config::{Config, DataMode, MountOptions};
 use crate::fs::{
     Attributes, Caller, Data, DirSink, Entry, Fh, Filesystem, IoctlBuffers, Kernel, Name,
@@ -52,7 +53,9 @@ const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
 /// A directory of this machine as a file system.
 #[derive(Debug)]
 pub struct Local {
-    inodes: InodeTable,
+    inodes: Arc<InodeTable>,
+    answers: Arc<Answers>,
+    upkeep: Upkeep,
     handles: HandleTable,
     /// Chosen by init, which comes again if a first connection was given up.
     data: RwLock<Option<Arc<DataPath>>>,
@@ -68,7 +71,6 @@ struct Settings {
     data: DataMode,
     /// allow_other or default_permissions: the kernel checks every caller's permissions.
     kernel_checks: bool,
-    trust: Trust,
     /// Stacking depth to announce with passthrough.
     stack_depth: u32,
     /// The source keeps blocks back for root.
@@ -92,6 +94,9 @@ pub enum SourceError {
         /// Why.
         error: stdio::Error,
     },
+    /// It can not be watched, as was asked for.
+    #[error("{0}")]
+    Coherence(String),
     /// The mount point lies inside and could not be hidden from the daemon.
     #[error(
         "the mount point {mountpoint} lies inside the source {path}, and without CAP_SYS_ADMIN the \
@@ -127,6 +132,8 @@ impl Local {
         let stacked = [OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC].contains(&kind);
         let quarter = usize::try_from(nofile_limit / 4).unwrap_or(usize::MAX).max(16);
         let capacity = config.fd_cache.map_or(quarter, |count| count.get().min(quarter));
+        let prospect = Prospect { directory: &mount, private, handles: handles_work };
+        let upkeep = Upkeep::new(config, &prospect).map_err(SourceError::Coherence)?;
         let access = match handles_work {
             true => Access::Handles(mount),
             // Copied up, a file of an overlay is born again.
@@ -137,7 +144,6 @@ impl Local {
         let settings = Settings {
             data: config.data,
             kernel_checks: config.mount.allow_other || config.mount.default_permissions,
-            trust: Trust::new(config),
             stack_depth: if stacked { 2 } else { 1 },
             has_reserve: kind == EXT4_SUPER_MAGIC,
             private,
@@ -149,7 +155,8 @@ impl Local {
         let open_limit = nofile_limit.saturating_sub(64).max(nofile_limit / 2);
         let handles = HandleTable::new(open_limit);
         let data = RwLock::default();
-        Ok(Local { inodes, handles, data, settings, inherited, _held: held })
+        let (inodes, answers) = (Arc::new(inodes), Arc::default());
+        Ok(Local { inodes, answers, upkeep, handles, data, settings, inherited, _held: held })
     }
 
     /// Options of the source's own mount that the FUSE mount must have too.
@@ -182,6 +189,16 @@ impl Local {
         snapshot::Data { mode: mode.to_owned(), requested: requested.to_owned(), reason }
     }
 
+    /// What keeps the kernel's caches true to the source.
+    pub fn coherence(&self) -> snapshot::Coherence {
+        self.upkeep.describe()
+    }
+
+    /// The mount is gone: ends what was kept up for it.
+    pub fn end(&self) {
+        self.upkeep.end();
+    }
+
     /// Whether the source was cloned onto a private mount, so that nothing mounted inside it shows.
     pub fn is_private(&self) -> bool {
         self.settings.private
@@ -201,6 +218,11 @@ impl Local {
             true => Ok(()),
             false => Err(Errno::EACCES),
         }
+    }
+
+    /// An answer begins that the kernel will take at its word.
+    fn answer(&self) -> Answer<'_> {
+        self.answers.begin(shard::own())
     }
 
     /// ENOTCONN before init, which precedes every request.
@@ -249,6 +271,8 @@ impl Filesystem for Local {
             (true, false) => Writer::Groupless,
             (true, true) => Writer::Nobody,
         };
+        let shown = known::Shown { inodes: self.inodes.clone(), answers: self.answers.clone() };
+        self.upkeep.begin(negotiated, kernel.clone(), Arc::new(shown))?;
         let path =
             DataPath::choose(self.settings.data, negotiated, Registrar::new(kernel, writer))?;
         *self.data.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(path));
@@ -256,6 +280,7 @@ impl Filesystem for Local {
     }
 
     fn lookup(&self, caller: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {
+        let _answer = self.answer();
         self.admit(caller)?;
         self.do_lookup(parent, name)
     }
@@ -278,6 +303,7 @@ impl Filesystem for Local {
         nodeid: NodeId,
         args: &abi::SetattrIn,
     ) -> Result<Attributes> {
+        let _answer = self.answer();
         self.do_setattr(caller, nodeid, args)
     }
 
@@ -292,6 +318,7 @@ impl Filesystem for Local {
         name: Name<'_>,
         target: &CStr,
     ) -> Result<Entry> {
+        let _answer = self.answer();
         self.admit(caller)?;
         self.do_symlink(caller, parent, name, target)
     }
@@ -303,6 +330,7 @@ impl Filesystem for Local {
         name: Name<'_>,
         args: &abi::MknodIn,
     ) -> Result<Entry> {
+        let _answer = self.answer();
         self.admit(caller)?;
         self.do_mknod(caller, parent, name, args)
     }
@@ -314,6 +342,7 @@ impl Filesystem for Local {
         name: Name<'_>,
         args: &abi::MkdirIn,
     ) -> Result<Entry> {
+        let _answer = self.answer();
         self.admit(caller)?;
         self.do_mkdir(caller, parent, name, args)
     }
@@ -340,6 +369,7 @@ impl Filesystem for Local {
         newparent: NodeId,
         newname: Name<'_>,
     ) -> Result<Entry> {
+        let _answer = self.answer();
         self.admit(caller)?;
         self.do_link(nodeid, newparent, newname)
     }
@@ -356,6 +386,7 @@ impl Filesystem for Local {
         name: Name<'_>,
         args: &abi::CreateIn,
     ) -> Result<(Entry, Opened)> {
+        let _answer = self.answer();
         self.admit(caller)?;
         self.do_create(caller, parent, name, args)
     }
@@ -366,6 +397,7 @@ impl Filesystem for Local {
         parent: NodeId,
         args: &abi::CreateIn,
     ) -> Result<(Entry, Opened)> {
+        let _answer = self.answer();
         self.admit(caller)?;
         self.do_tmpfile(caller, parent, args)
     }
@@ -417,6 +449,7 @@ impl Filesystem for Local {
         args: &abi::ReadIn,
         sink: &mut DirSink<'_, '_>,
     ) -> Result<()> {
+        let _answer = self.answer();
         self.do_readdirplus(nodeid, args, sink)
     }
 

@@ -26,7 +26,7 @@ impl Local {
         let dir = self.inodes.fd(parent)?;
         let place = Place { parent, dir: dir.as_fd(), name };
         match self.inodes.find(&place) {
-            Err(Errno::ENOENT) if !self.settings.trust.negative.is_zero() => Ok(self.absent()),
+            Err(Errno::ENOENT) if !self.upkeep.trust().negative.is_zero() => Ok(self.absent()),
             found => self.entry(found?, &place, Keep::Fd),
         }
     }
@@ -35,13 +35,13 @@ impl Local {
     pub(super) fn entry(&self, found: Found, place: &Place<'_>, keep: Keep) -> Result<Entry> {
         let attributes = self.attributes(&found.stat);
         let nodeid = self.inodes.acquire(found, Some(place), keep)?;
-        let entry_valid = self.settings.trust.entry;
+        let entry_valid = self.upkeep.trust().entry;
         Ok(Entry { nodeid, generation: 0, entry_valid, attributes })
     }
 
     fn absent(&self) -> Entry {
         let attributes = Attributes { attr: abi::Attr::default(), valid: Default::default() };
-        let entry_valid = self.settings.trust.negative;
+        let entry_valid = self.upkeep.trust().negative;
         Entry { nodeid: NodeId(0), generation: 0, entry_valid, attributes }
     }
 
@@ -116,7 +116,7 @@ impl Local {
         let attributes = self.attributes(&fstat(&*object)?);
         self.inodes.count_lookup(&inode)?;
         self.inodes.named(&inode, &Place { parent: newparent, dir: dir.as_fd(), name: newname });
-        let entry_valid = self.settings.trust.entry;
+        let entry_valid = self.upkeep.trust().entry;
         Ok(Entry { nodeid, generation: 0, entry_valid, attributes })
     }
 

@@ -118,7 +118,7 @@ impl Local {
         let keep = if place.is_some() { Keep::Fd } else { Keep::Pinned };
         let nodeid = self.inodes.acquire(found, place, keep)?;
         let inode = self.inodes.get(nodeid)?;
-        let entry_valid = self.settings.trust.entry;
+        let entry_valid = self.upkeep.trust().entry;
         let entry = Entry { nodeid, generation: 0, entry_valid, attributes };
         Ok((entry, self.opened(inode, fd, flags, preferred)?))
     }
@@ -135,13 +135,15 @@ impl Local {
         }
         let mode = self.data_path()?.open(&inode, preferred, || self.inodes.fd_of(&inode));
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
-        let (open_flags, backing) = match mode {
+        let (mut open_flags, backing) = match mode {
             // Closing a local file has nothing to tell: no FLUSH.
             IoMode::Passthrough(id) => (OpenFlags::PASSTHROUGH | OpenFlags::NOFLUSH, Some(id)),
             IoMode::Cached if read_only => (OpenFlags::NOFLUSH, None),
             // Bytes that were written through a mapping reach the source by the last close.
             IoMode::Cached => (OpenFlags::empty(), None),
         };
+        let keeps = mode == IoMode::Cached && self.upkeep.trust().caches && inode.keeps_data();
+        open_flags.set(OpenFlags::KEEP_CACHE, keeps);
         let direct_alignment = match flags.contains(OFlag::O_DIRECT) && mode == IoMode::Cached {
             true => objfd::direct_alignment(fd.as_fd()),
             false => 1,

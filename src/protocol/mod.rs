@@ -5,3 +5,4 @@ pub mod encode;
 #[cfg(test)]
 pub(crate) mod golden;
 pub mod init;
+pub mod notify;

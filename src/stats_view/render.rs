@@ -106,7 +106,7 @@ fn float(count: u64) -> f64 {
 }
 
 fn head(now: &Snapshot) -> String {
-    let Snapshot { transport, data, negotiated, .. } = now;
+    let Snapshot { transport, data, coherence, negotiated, .. } = now;
     let because = |reason: &Option<String>| match reason {
         Some(reason) => format!(": {reason}"),
         None => String::new(),
@@ -124,14 +124,24 @@ fn head(now: &Snapshot) -> String {
         &format!(
             "{}, {}, {}, {pinned}{}",
             transport.name,
-            counted(transport.workers, "worker"),
-            counted(transport.channels, "channel"),
+            counted(transport.workers as u64, "worker"),
+            counted(transport.channels as u64, "channel"),
             because(&transport.reason)
         ),
     );
     let asked = format!(" (asked for: {})", data.requested);
     let asked = if data.requested == data.mode { "" } else { &asked };
     row("data", &format!("{}{asked}{}", data.mode, because(&data.reason)));
+    let told = match coherence.mode.as_str() {
+        "watch" => format!(
+            ", {} seen, {} told, all names expired {}",
+            counted(coherence.events, "change"),
+            counted(coherence.notifications, "notification"),
+            counted(coherence.expirations, "time"),
+        ),
+        _ => String::new(),
+    };
+    row("coherence", &format!("{}{told}{}", coherence.mode, because(&coherence.reason)));
     row(
         "protocol",
         &format!(
@@ -147,7 +157,7 @@ fn head(now: &Snapshot) -> String {
     head
 }
 
-fn counted(count: usize, what: &str) -> String {
+fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 

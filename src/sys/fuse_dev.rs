@@ -53,11 +53,25 @@ impl BackingId {
 #[derive(Debug, Clone)]
 pub struct Kernel {
     session: Arc<OwnedFd>,
+    connection: u32,
 }
 
 impl Kernel {
-    pub(crate) fn new(session: Arc<OwnedFd>) -> Self {
-        Kernel { session }
+    pub(crate) fn new(session: Arc<OwnedFd>, connection: u32) -> Self {
+        Kernel { session, connection }
+    }
+
+    /// The number of the connection: the minor one of its mount's device.
+    pub fn connection(&self) -> u32 {
+        self.connection
+    }
+
+    /// Tells the kernel something: the bytes of one
+    /// [`Notification`](crate::protocol::notify::Notification).
+    ///
+    /// ENOENT if the kernel knows nothing of what it is told about.
+    pub fn notify(&self, notification: &[u8]) -> Result<(), Errno> {
+        nix::unistd::write(&self.session, notification).map(drop)
     }
 
     /// Registers `file`, a regular file (O_PATH suffices), as a backing file.

@@ -44,6 +44,13 @@ impl FileHandle {
         Self::get(dir, name, 0)
     }
 
+    /// A handle that the kernel has told by other means; `None` if it is longer than any that is kept.
+    pub(crate) fn new(kind: i32, handle: &[u8]) -> Option<Self> {
+        let mut bytes = [0; BYTES_MAX as usize];
+        bytes.get_mut(..handle.len())?.copy_from_slice(handle);
+        Some(FileHandle { kind, len: u8::try_from(handle.len()).ok()?, bytes })
+    }
+
     fn get(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Self, Errno> {
         let mut raw = Raw {
             handle_bytes: BYTES_MAX.into(),

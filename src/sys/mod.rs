@@ -4,7 +4,9 @@
 //! owned or borrowed descriptors; none keeps a pointer beyond the call.
 
 pub mod caller;
+pub mod fanotify;
 pub mod fuse_dev;
+pub mod fusectl;
 pub mod handle;
 pub mod mount;
 pub(crate) mod objfd;

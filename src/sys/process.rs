@@ -4,9 +4,10 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
+use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe, setsid};
+use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
 /// The background's end of the pipe on which the foreground waits for success or an error text.
 #[derive(Debug)]
@@ -26,7 +27,8 @@ pub fn background() -> io::Result<Side> {
     // What was inherited would stay open, and locked, for as long as the mount.
     // SAFETY: nothing in this process owns a descriptor above standard error yet.
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-    let (reader, writer) = pipe()?;
+    // What this process starts must not keep the other waiting.
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: the process has one thread, so the child inherits no lock that is held by another.
     match unsafe { fork() }? {
         ForkResult::Parent { .. } => {
@@ -74,6 +76,15 @@ pub fn lift_file_size_limit() {
     let _ = setrlimit(Resource::RLIMIT_FSIZE, hard, hard);
     // SAFETY: ignoring a signal installs no handler.
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
+/// Leaves it to the process that this one serves to end on a signal: SIGHUP, SIGINT and SIGTERM are
+/// ignored.
+pub fn ignore_requests_to_end() {
+    for request in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: ignoring a signal installs no handler.
+        let _ = unsafe { signal(request, SigHandler::SigIgn) };
+    }
 }
 
 /// Raises the soft limit of open descriptors to the hard one; returns what is in force.

@@ -1,5 +1,5 @@
 //! Scheduling policies of single threads.
-#![expect(unsafe_code, reason = "sched_setscheduler(2)")]
+#![expect(unsafe_code, reason = "sched_setscheduler(2) and setpriority(2)")]
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -23,6 +23,13 @@ pub fn set_policy(thread: Pid, policy: Policy) -> Result<(), Errno> {
     // SAFETY: the structure is read only and outlives the call.
     Errno::result(unsafe { libc::sched_setscheduler(thread.as_raw(), policy, &raw const param) })
         .map(drop)
+}
+
+/// Lets the calling thread run before most others, for a short while at a time. Without CAP_SYS_NICE
+/// it stays as it is.
+pub fn prefer_this_thread() {
+    // SAFETY: the call takes three integers.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
 }
 
 /// Whether a thread may be put back to [`Policy::Normal`].

@@ -17,7 +17,7 @@ struct Ids {
 impl Ids {
     fn new() -> Self {
         let device = File::open("/dev/null").expect("every machine has it");
-        let kernel = Kernel::new(Arc::new(device.into()));
+        let kernel = Kernel::new(Arc::new(device.into()), 0);
         Ids { registrar: Arc::new(Registrar::new(kernel, Writer::Daemon)), next: 1 }
     }
 

@@ -170,6 +170,13 @@ impl Known {
         }
     }
 
+    pub(super) fn nodeids(&self) -> Vec<NodeId> {
+        match self {
+            Known::Numbers(counts) => counts.keys().copied().collect(),
+            Known::Hashes(records) => records.by_id.keys().copied().collect(),
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         match self {
             Known::Numbers(counts) => counts.len(),

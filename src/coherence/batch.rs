@@ -1,0 +1,76 @@
+//! From changes of the source to what the kernel is to be told, each thing once. Pure but for what it
+//! asks of [`Known`].
+
+use rustc_hash::FxHashSet;
+
+use super::Known;
+use crate::fs::NodeId;
+use crate::protocol::notify::Notification;
+use crate::sys::fanotify::Event;
+use crate::sys::handle::FileHandle;
+
+/// What one look at the stream of changes has brought.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Objects that have changed, whether or not the kernel knows them.
+    pub(super) objects: FxHashSet<FileHandle>,
+    /// Those of them whose data has.
+    data: FxHashSet<FileHandle>,
+    /// Directories whose names have changed, and the names.
+    names: FxHashSet<(FileHandle, Box<[u8]>)>,
+    /// Anything may have changed.
+    pub(super) overflow: bool,
+}
+
+impl Batch {
+    /// Takes up an event, unless `own` made it: the kernel knows what it asked for itself.
+    pub(super) fn add(&mut self, event: &Event<'_>, own: i32) {
+        self.overflow |= event.is_overflow();
+        if event.pid == own {
+            return;
+        }
+        if let Some(object) = event.object {
+            self.objects.insert(object);
+            if event.is_data() {
+                self.data.insert(object);
+            }
+        }
+        if let Some((directory, name)) = event.entry {
+            self.objects.insert(directory);
+            self.names.insert((directory, name.into()));
+        }
+    }
+
+    /// What the kernel has to be told. What it does not know it is not told of: most of what changes
+    /// elsewhere on the file system ends here.
+    pub(super) fn notifications(&self, known: &dyn Known) -> Vec<Notification> {
+        let mut told = Vec::new();
+        let mut listings = FxHashSet::default();
+        for (directory, name) in &self.names {
+            if let Some(parent) = known.find(directory) {
+                told.push(Notification::Entry { parent, name: name.clone() });
+                listings.insert(parent);
+            }
+        }
+        for object in &self.objects {
+            if let Some(nodeid) = known.find(object) {
+                told.push(Notification::Attributes(nodeid));
+                let data = self.data.contains(object) && known.data_changed(nodeid);
+                if data || listings.contains(&nodeid) {
+                    told.push(Notification::Contents(nodeid));
+                }
+            }
+        }
+        told
+    }
+}
+
+/// That the kernel has to forget the attributes of all that it knows; with
+/// [`Notification::Epoch`] it then trusts nothing.
+pub(super) fn everything(known: &dyn Known) -> impl Iterator<Item = Notification> {
+    let told = |nodeid: NodeId| {
+        known.data_changed(nodeid);
+        Notification::Attributes(nodeid)
+    };
+    known.all().into_iter().map(told)
+}

@@ -1,0 +1,135 @@
+//! What has to be told a second time: the kernel may have got, or may get, an answer from before the
+//! change, which it believes all the same.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::answers::Answers;
+use crate::fs::NodeId;
+use crate::sys::handle::FileHandle;
+
+/// Looks for which an inode is waited for that the kernel does not know: whoever gets the answer in
+/// which it is first named may have to wait for a CPU.
+const LOOKS: u8 = 50;
+
+/// Objects that have changed while answers were under way.
+#[derive(Debug, Default)]
+pub(super) struct Later {
+    /// Told again when the answers of `phase` are over.
+    waiting: Changed,
+    phase: Option<usize>,
+    /// Told again when those that are under way after that are.
+    next: Changed,
+    /// Those answers are over: the kernel has them by the next look.
+    due: Changed,
+    /// Inodes that the kernel did not know, and how often it will be tried yet.
+    unknown: FxHashMap<NodeId, u8>,
+}
+
+/// Objects, or everything.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    pub(super) objects: FxHashSet<FileHandle>,
+    pub(super) everything: bool,
+}
+
+impl Changed {
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty() && !self.everything
+    }
+
+    fn append(&mut self, other: Changed) {
+        self.objects.extend(other.objects);
+        self.everything |= other.everything;
+    }
+}
+
+impl Later {
+    pub(super) fn is_empty(&self) -> bool {
+        let Later { waiting, next, due, unknown, .. } = self;
+        waiting.is_empty() && next.is_empty() && due.is_empty() && unknown.is_empty()
+    }
+
+    /// Takes up what has changed, if any of `answers` is under way.
+    pub(super) fn add(&mut self, changed: impl FnOnce() -> Changed, answers: &Answers) {
+        if answers.any() {
+            self.next.append(changed());
+        }
+    }
+
+    /// The kernel did not know `nodeid`.
+    pub(super) fn add_unknown(&mut self, nodeid: NodeId) {
+        self.unknown.entry(nodeid).or_insert(LOOKS);
+    }
+
+    /// The inodes that have to be tried again.
+    pub(super) fn unknown(&mut self) -> Vec<NodeId> {
+        self.unknown.retain(|_, looks| {
+            *looks -= 1;
+            *looks > 0
+        });
+        self.unknown.keys().copied().collect()
+    }
+
+    /// The kernel knows it by now.
+    pub(super) fn told(&mut self, nodeid: NodeId) {
+        self.unknown.remove(&nodeid);
+    }
+
+    /// What is to be told again now. Called once a look.
+    pub(super) fn take_due(&mut self, answers: &Answers) -> Changed {
+        let due = std::mem::take(&mut self.due);
+        if self.phase.is_none_or(|phase| !answers.are_under_way(phase)) {
+            self.due = std::mem::take(&mut self.waiting);
+            self.waiting = std::mem::take(&mut self.next);
+            self.phase = (!self.waiting.is_empty()).then(|| answers.turn());
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(id: u8) -> impl FnOnce() -> Changed {
+        let object = FileHandle::new(1, &[id; 8]).expect("short");
+        move || Changed { objects: [object].into_iter().collect(), everything: false }
+    }
+
+    #[test]
+    fn what_changes_during_an_answer_is_told_again_after_it() {
+        let (mut later, answers) = (Later::default(), Answers::default());
+        later.add(changed(1), &answers);
+        assert!(later.is_empty(), "no answer is under way");
+        let first = answers.begin(0);
+        later.add(changed(1), &answers);
+        assert!(later.take_due(&answers).is_empty());
+        let second = answers.begin(1);
+        later.add(changed(2), &answers);
+        for _ in 0..3 {
+            assert!(later.take_due(&answers).is_empty());
+        }
+        drop(first);
+        assert!(later.take_due(&answers).is_empty(), "the kernel may not have it yet");
+        assert_eq!(later.take_due(&answers).objects, changed(1)().objects);
+        assert!(later.take_due(&answers).is_empty());
+        drop(second);
+        assert!(later.take_due(&answers).is_empty());
+        assert_eq!(later.take_due(&answers).objects, changed(2)().objects);
+        assert!(later.take_due(&answers).is_empty() && later.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_inode_is_tried_for_a_while() {
+        let mut later = Later::default();
+        later.add_unknown(NodeId(5));
+        later.add_unknown(NodeId(6));
+        assert_eq!(later.unknown().len(), 2);
+        later.told(NodeId(5));
+        for _ in 2..LOOKS {
+            assert_eq!(later.unknown(), [NodeId(6)]);
+            later.add_unknown(NodeId(6));
+        }
+        assert!(later.unknown().is_empty() && later.is_empty());
+    }
+}

@@ -1,0 +1,250 @@
+//! The thread that reads the changes of the source and tells the kernel.
+//!
+//! It holds no lock while it does. What the kernel may make wait goes through the [`Helper`]; should
+//! that not get on, every name expires at once instead, for which the kernel waits for nobody. So a
+//! change is never held up by whoever holds a directory's lock.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tracing::{debug, info, warn};
+
+use super::batch::{Batch, everything};
+use super::helper::{Helper, PACKET_MAX};
+use super::later::{Changed, Later};
+use super::{Figures, Known};
+use crate::fs::Kernel;
+use crate::protocol::notify::Notification;
+use crate::sys::fanotify::{Watch, events};
+use crate::sys::sched::prefer_this_thread;
+
+/// Between two looks while there are changes: each wakes this thread, and what has changed twice is
+/// told once.
+const PAUSE: Duration = Duration::from_millis(3);
+/// How long the helper may take for what it was given.
+const PATIENCE: Duration = Duration::from_millis(40);
+/// Bytes of events that are read at a time: a few thousand of them.
+const EVENTS: usize = 256 << 10;
+
+/// The thread, which ends with this.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread works with.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) watch: Watch,
+    pub(super) kernel: Kernel,
+    pub(super) helper: Helper,
+    pub(super) known: Arc<dyn Known>,
+    pub(super) figures: Arc<Figures>,
+}
+
+impl Watcher {
+    pub(super) fn start(tools: Tools) -> io::Result<Self> {
+        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let stopped = stop.clone();
+        let run = move || {
+            // Else events pile up while others keep the CPUs busy.
+            prefer_this_thread();
+            Loop::new(tools, stopped).run();
+        };
+        let thread = Some(thread::Builder::new().name("watcher".to_owned()).spawn(run)?);
+        Ok(Watcher { stop, thread })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.stop.write(1);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the watcher panicked");
+        }
+    }
+}
+
+struct Loop {
+    tools: Tools,
+    stop: Arc<EventFd>,
+    buffer: Vec<u8>,
+    later: Later,
+    helper_missed: bool,
+}
+
+impl Loop {
+    fn new(tools: Tools, stop: Arc<EventFd>) -> Self {
+        let (buffer, later) = (vec![0; EVENTS], Later::default());
+        Loop { tools, stop, buffer, later, helper_missed: false }
+    }
+
+    fn run(mut self) {
+        loop {
+            match self.wait() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(errno) => {
+                    warn!(%errno, "the source is no longer watched");
+                    return;
+                }
+            }
+            let batch = match self.read() {
+                Ok(batch) => batch,
+                Err(errno) => {
+                    warn!(%errno, "the source is no longer watched");
+                    return;
+                }
+            };
+            self.tools.helper.collect();
+            self.tell(batch);
+            if self.stopped_within(PAUSE) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to do; false when it is to end.
+    fn wait(&self) -> Result<bool, Errno> {
+        let timeout = match (self.later.is_empty(), self.tools.helper.stuck_for()) {
+            (false, _) => PollTimeout::ZERO,
+            (true, Some(stuck)) => {
+                let left = PATIENCE.saturating_sub(stuck) + Duration::from_millis(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+            (true, None) => PollTimeout::NONE,
+        };
+        let mut fds = [
+            PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.tools.watch.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.tools.helper.as_fd(), PollFlags::POLLIN),
+        ];
+        // A helper that is gone hangs up for ever.
+        let fds = if self.tools.helper.is_gone() { &mut fds[..2] } else { &mut fds[..] };
+        match poll(fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(fds[0].any() != Some(true)),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn stopped_within(&self, time: Duration) -> bool {
+        let mut fds = [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        matches!(poll(&mut fds, timeout), Ok(1..))
+    }
+
+    /// Everything that there is to read.
+    fn read(&mut self) -> Result<Batch, Errno> {
+        let own = std::process::id().cast_signed();
+        let mut batch = Batch::default();
+        loop {
+            match self.tools.watch.read(&mut self.buffer) {
+                Ok(len) => {
+                    let mut count = 0;
+                    for event in events(&self.buffer[..len]) {
+                        batch.add(&event, own);
+                        count += 1;
+                    }
+                    self.tools.figures.events.add(count);
+                }
+                Err(Errno::EAGAIN) => return Ok(batch),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    fn tell(&mut self, mut batch: Batch) {
+        let known = self.tools.known.clone();
+        let again = self.later.take_due(known.answers());
+        // Before the table of what is known is asked: what it does not know now it may know after an
+        // answer that is under way now.
+        let changed = || Changed { objects: batch.objects.clone(), everything: batch.overflow };
+        self.later.add(changed, known.answers());
+        if batch.overflow {
+            self.tools.figures.overflows.add(1);
+            info!("more changes of the source than could be followed: all that is cached expires");
+        }
+        if batch.overflow || again.everything {
+            return self.expire(&*known);
+        }
+        batch.objects.extend(again.objects);
+        let told = batch.notifications(&*known);
+        let (waiting, direct): (Vec<_>, Vec<_>) =
+            told.into_iter().partition(Notification::may_wait);
+        for nodeid in self.later.unknown() {
+            self.notify(&Notification::Attributes(nodeid));
+        }
+        for notification in direct {
+            self.notify(&notification);
+        }
+        if !self.hand_over(&waiting) {
+            self.expire_names();
+        }
+    }
+
+    /// Gives the helper what it is for. False if names are not told: it does not get on, or is gone.
+    fn hand_over(&mut self, notifications: &[Notification]) -> bool {
+        let helper = &mut self.tools.helper;
+        self.tools.figures.notifications.add(notifications.len());
+        let mut room = helper.stuck_for().is_none_or(|stuck| stuck < PATIENCE);
+        let mut packet = Vec::with_capacity(PACKET_MAX);
+        let mut bytes = Vec::new();
+        for notification in notifications {
+            bytes.clear();
+            notification.encode(&mut bytes);
+            if packet.len() + bytes.len() > PACKET_MAX {
+                room = room && helper.send(&packet);
+                packet.clear();
+            }
+            packet.extend_from_slice(&bytes);
+        }
+        if !packet.is_empty() {
+            room = room && helper.send(&packet);
+        }
+        if helper.is_gone() && !self.helper_missed {
+            self.helper_missed = true;
+            warn!(
+                "`fusewire notify` has ended: from now on any change of a name expires all names"
+            );
+        }
+        room
+    }
+
+    /// Writes a notification for which the kernel does not wait.
+    fn notify(&mut self, notification: &Notification) {
+        let mut bytes = Vec::new();
+        notification.encode(&mut bytes);
+        self.tools.figures.notifications.add(1);
+        debug!(?notification, "notify the kernel");
+        match (self.tools.kernel.notify(&bytes), notification) {
+            (Ok(()), Notification::Attributes(nodeid)) => self.later.told(*nodeid),
+            (Err(Errno::ENOENT), Notification::Attributes(nodeid)) => {
+                self.later.add_unknown(*nodeid);
+            }
+            (Ok(()), _) => {}
+            (Err(errno), _) => debug!(%errno, "it was not taken"),
+        }
+    }
+
+    fn expire_names(&mut self) {
+        self.tools.figures.expirations.add(1);
+        self.notify(&Notification::Epoch);
+    }
+
+    fn expire(&mut self, known: &dyn Known) {
+        self.expire_names();
+        for notification in everything(known) {
+            self.notify(&notification);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What this file system has told the kernel of, for whoever notifies it.
+
+use std::sync::Arc;
+
+use super::inode::InodeTable;
+use crate::coherence::{Answers, Known};
+use crate::fs::NodeId;
+use crate::sys::handle::FileHandle;
+
+/// The inodes, and the answers that may add to them.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) inodes: Arc<InodeTable>,
+    pub(super) answers: Arc<Answers>,
+}
+
+impl Known for Shown {
+    fn find(&self, object: &FileHandle) -> Option<NodeId> {
+        self.inodes.nodeid_of(object)
+    }
+
+    fn data_changed(&self, nodeid: NodeId) -> bool {
+        self.inodes.live(nodeid).is_some_and(|inode| inode.data_changed())
+    }
+
+    fn all(&self) -> Vec<NodeId> {
+        self.inodes.all()
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.answers
+    }
+}
