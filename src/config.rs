@@ -20,6 +20,8 @@ pub struct Config {
     pub data: DataMode,
     /// How requests come.
     pub transport: Transport,
+    /// How /dev/fuse is read and written.
+    pub dev_io: DevIo,
     /// How the threads of io_uring queues are scheduled.
     pub sched: Sched,
     /// Worker threads of /dev/fuse; `None` is one per CPU that this process may run on.
@@ -52,6 +54,7 @@ impl Config {
             mount: MountOptions::default(),
             data: DataMode::Auto,
             transport: Transport::Auto,
+            dev_io: DevIo::Read,
             sched: Sched::Auto,
             workers: None,
             pin: false,
@@ -142,6 +145,16 @@ pub enum Transport {
     Uring,
     /// The session loop of the crate fuser: a baseline to compare with, which copies all data.
     Fuser,
+}
+
+/// How /dev/fuse is read and written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum DevIo {
+    /// By read(2) and writev(2).
+    #[default]
+    Read,
+    /// By reads and writes of an io_uring: a baseline to compare with, without splice.
+    Uring,
 }
 
 /// How the threads of io_uring queues are scheduled.

@@ -236,6 +236,7 @@ fn options(config: &Config, fs: &impl Shown) -> session::Options {
         fsname,
         mount: fs.tighten(&config.mount),
         transport: config.transport,
+        dev_io: config.dev_io,
         sched: config.sched,
         workers: config.workers,
         pin: config.pin,

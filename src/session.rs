@@ -14,7 +14,7 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use crate::abi::{self, InitFlags};
-use crate::config::{MountOptions, Sched, Transport};
+use crate::config::{DevIo, MountOptions, Sched, Transport};
 use crate::fs::Filesystem;
 use crate::metrics::Metrics;
 use crate::metrics::snapshot;
@@ -45,6 +45,8 @@ pub struct Options {
     pub transport: Transport,
     /// Worker threads; `None` is one per CPU that this process may run on. Only /dev/fuse has a choice: see [`Transport::Auto`].
     pub workers: Option<NonZeroUsize>,
+    /// How /dev/fuse is read and written: [`DevIo::Uring`] chooses it.
+    pub dev_io: DevIo,
     /// How the threads of io_uring queues are scheduled.
     pub sched: Sched,
     /// Bind worker N to the Nth of those CPUs.
@@ -65,6 +67,7 @@ impl Options {
             mount: MountOptions::default(),
             transport: Transport::Auto,
             workers: None,
+            dev_io: DevIo::Read,
             sched: Sched::Auto,
             pin: false,
             max_write: None,
@@ -168,6 +171,9 @@ impl Session {
             Transport::Auto if options.workers.is_some() || options.pin => {
                 Some(Err("--workers and --pin are for its workers".to_owned()))
             }
+            Transport::Auto | Transport::Uring if options.dev_io == DevIo::Uring => {
+                Some(Err("--dev-io uring is for it".to_owned()))
+            }
             Transport::Auto | Transport::Uring if options.splice == Splice::Always => {
                 Some(Err("splice is for it: no ring takes the pages of a pipe".to_owned()))
             }
@@ -225,7 +231,10 @@ impl Session {
         };
         let Launched { threads, metrics, transport } = launched?;
         let device = mount.device;
-        let splice = if rings { Splice::Never } else { options.splice };
+        let splice = match rings || options.dev_io == DevIo::Uring {
+            true => Splice::Never,
+            false => options.splice,
+        };
         let started = Instant::now();
         let info = Info { negotiated, transport, splice, metrics, started, device };
         let session = Session { mount, threads, info: Arc::new(info) };

@@ -20,7 +20,7 @@ pub use study::Study;
 
 use null::NullArgs;
 
-use crate::config::{Config, DataMode, Transport};
+use crate::config::{Config, DataMode, DevIo, Transport};
 use crate::study::DemoOptions;
 use crate::{doctor, stats_view, umount};
 
@@ -276,6 +276,10 @@ struct DaemonArgs {
     /// crate fuser, to compare with (fuser) [default: auto]
     #[arg(long, value_name = "TRANSPORT", value_parser = ["auto", "uring", "dev", "fuser"])]
     transport: Option<String>,
+    /// How /dev/fuse is read and written: by system calls (read), or through io_uring, to compare with
+    /// (uring) [default: read]
+    #[arg(long, value_name = "HOW", value_parser = ["read", "uring"])]
+    dev_io: Option<String>,
     /// How the threads of io_uring queues are scheduled: behind everybody else as long as that
     /// starves nobody, which keeps clients on their CPU (auto), or as everybody else (normal)
     /// [default: auto]
@@ -314,6 +318,7 @@ impl DaemonArgs {
             [
                 ("log_file", &self.log_file),
                 ("transport", &self.transport),
+                ("dev_io", &self.dev_io),
                 ("sched", &self.sched),
                 ("workers", &self.workers),
                 ("max_write", &self.max_write),
@@ -341,7 +346,14 @@ impl DaemonArgs {
         }
         // Without the kernel's checks one user's cached answers would serve another.
         mount.config.mount.default_permissions |= mount.config.mount.allow_other;
-        let Config { transport, workers, pin, .. } = &mount.config;
+        let Config { transport, workers, pin, dev_io, .. } = &mount.config;
+        if *dev_io == DevIo::Uring && [Transport::Uring, Transport::Fuser].contains(transport) {
+            return Err(
+                "--dev-io uring is for --transport dev: the others have ways of their own \
+                        to read requests"
+                    .to_owned(),
+            );
+        }
         if *transport == Transport::Uring && (workers.is_some() || *pin) {
             return Err(
                 "--workers and --pin are for --transport dev: io_uring has one queue per CPU, \
@@ -389,6 +401,10 @@ impl MountArgs {
             }
             (Transport::Uring, DataMode::Splice) => {
                 Err("--data splice is for --transport dev: no ring takes the pages of a pipe"
+                    .to_owned())
+            }
+            (_, DataMode::Splice) if mount.config.dev_io == DevIo::Uring => {
+                Err("--dev-io uring copies all data: leave out --data splice, or --dev-io"
                     .to_owned())
             }
             _ => Ok(mount),

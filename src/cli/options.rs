@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use super::Mount;
-use crate::config::{Coherence, DataMode, Sched, Transport};
+use crate::config::{Coherence, DataMode, DevIo, Sched, Transport};
 
 /// A `-o` argument that can not be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -105,6 +105,16 @@ const TABLE: &[(&str, Takes)] = &[
             accepts: "auto, uring, dev or fuser",
             set: |mount, value| {
                 mount.config.transport = Transport::from_str(value, false).ok()?;
+                Some(())
+            },
+        },
+    ),
+    (
+        "dev_io",
+        Value {
+            accepts: "read or uring",
+            set: |mount, value| {
+                mount.config.dev_io = DevIo::from_str(value, false).ok()?;
                 Some(())
             },
         },

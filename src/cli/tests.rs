@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
-use crate::config::{Coherence, DataMode, Sched, Transport};
+use crate::config::{Coherence, DataMode, DevIo, Sched, Transport};
 
 fn parse_line(line: &str) -> Result<Command, clap::Error> {
     parse(line.split_whitespace())
@@ -58,6 +58,7 @@ fn long_options_and_their_keys_do_the_same() {
         ("--data copy", "data=copy"),
         ("--transport fuser", "transport=fuser"),
         ("--workers 3", "workers=3"),
+        ("--dev-io uring", "dev_io=uring"),
         ("--max-write 65536", "max_write=65536"),
         ("--pin", "pin"),
         ("--no-pin", "no-pin"),
@@ -280,6 +281,17 @@ fn splice_is_for_dev() {
     assert!(error.contains("--data splice is for --transport dev"), "{error}");
     let error = usage_error("fusewire /s /m -o data=splice,transport=fuser");
     assert!(error.contains("--transport fuser copies all data"), "{error}");
+}
+
+#[test]
+fn io_uring_on_dev_is_for_dev_and_copies() {
+    assert_eq!(mount("fusewire /s /m --dev-io uring").config.dev_io, DevIo::Uring);
+    for options in ["transport=uring", "transport=fuser"] {
+        let error = usage_error(&format!("fusewire /s /m --dev-io uring -o {options}"));
+        assert!(error.contains("--dev-io uring is for --transport dev"), "{error}");
+    }
+    let error = usage_error("fusewire /s /m --dev-io uring --data splice");
+    assert!(error.contains("--dev-io uring copies all data"), "{error}");
 }
 
 #[test]

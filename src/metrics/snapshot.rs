@@ -44,7 +44,7 @@ pub struct Snapshot {
 /// How requests arrive.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Transport {
-    /// `dev`.
+    /// `uring`, `dev`, `dev-uring` (`dev` with `--dev-io uring`) or `fuser`.
     pub name: String,
     /// Worker threads.
     pub workers: usize,

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::crew::{Threads, allowed_cpus, possible_cpus, relieve, start_dev, start_ring};
 use super::{MountError, Options, system};
-use crate::config::Sched;
+use crate::config::{DevIo, Sched};
 use crate::discipline::{Discipline, Pulse};
 use crate::fs::Filesystem;
 use crate::keeper::{self, Duties, Watch};
@@ -19,7 +19,8 @@ use crate::offload::Pool;
 use crate::protocol::decode::Dialect;
 use crate::protocol::init::Negotiated;
 use crate::transport::dev::{self, Channel};
-use crate::transport::line::Line;
+use crate::transport::dev_ring::DevRing;
+use crate::transport::line::{Calls, Line};
 use crate::transport::splice::Splice;
 use crate::transport::uring::Shape;
 use crate::worker::{Server, dev as dev_worker, ring};
@@ -70,12 +71,22 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         let watch = Arc::new(Watch::new(count));
         let mut workers = Vec::with_capacity(count);
         for (index, channel) in channels.iter().enumerate() {
-            let worker = self.dev_worker(&server, index, channel, Some(&watch), options.splice)?;
+            let worker = self.dev_worker(
+                &server,
+                index,
+                channel,
+                Some(&watch),
+                (options.dev_io, options.splice),
+            )?;
             let cpu = options.pin.then(|| cpus[index % cpus.len()]);
             workers.push(start_dev(worker, cpu).map_err(system("start a worker"))?);
         }
         let transport = snapshot::Transport {
-            name: "dev".to_owned(),
+            name: match options.dev_io {
+                DevIo::Read => "dev",
+                DevIo::Uring => "dev-uring",
+            }
+            .to_owned(),
             workers: count,
             channels: if cloned { count } else { 1 },
             pinned: options.pin,
@@ -84,7 +95,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         let (metrics, first, ended) = (server.metrics.clone(), channels[0].clone(), watch.clone());
         let (payload, splice) = (self.payload(), options.splice);
         let relief = move || {
-            let line = Line::new(first.clone(), payload, splice)?;
+            let line = Line::Calls(Calls::new(first.clone(), payload, splice)?);
             let server = server.clone();
             let worker = dev_worker::Worker { index: count, line, server, watch: None };
             relieve(worker, ended.clone())
@@ -123,7 +134,8 @@ impl<F: Filesystem + ?Sized> Launch<F> {
             workers.push(thread);
         }
         let channel = Channel::new(self.device.clone());
-        let worker = self.dev_worker(&server, queues, &channel, Some(&watch), Splice::Never)?;
+        let worker =
+            self.dev_worker(&server, queues, &channel, Some(&watch), (DevIo::Read, Splice::Never))?;
         workers.push(start_dev(worker, None).map_err(system("start a worker"))?);
         let transport = snapshot::Transport {
             name: "uring".to_owned(),
@@ -163,10 +175,18 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         index: usize,
         channel: &Channel,
         watch: Option<&Arc<Watch>>,
-        splice: Splice,
+        (dev_io, splice): (DevIo, Splice),
     ) -> Result<dev_worker::Worker<F>, MountError> {
-        let line = Line::new(channel.clone(), self.payload(), splice)
-            .map_err(system("make a worker's buffers and pipe"))?;
+        let line = match dev_io {
+            DevIo::Read => Calls::new(channel.clone(), self.payload(), splice).map(Line::Calls),
+            DevIo::Uring => {
+                DevRing::new(channel.clone(), self.payload()).map(|ring| Line::Ring(Box::new(ring)))
+            }
+        };
+        let line = line.map_err(system(match dev_io {
+            DevIo::Read => "make a worker's buffers and pipe",
+            DevIo::Uring => "make a worker's ring, which --dev-io uring asks for",
+        }))?;
         Ok(dev_worker::Worker { index, line, server: server.clone(), watch: watch.cloned() })
     }
 

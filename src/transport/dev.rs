@@ -31,6 +31,22 @@ pub enum Received {
     Aborted,
 }
 
+impl Received {
+    /// What a read of /dev/fuse means; `None` to try again.
+    pub(super) fn of(result: Result<usize, Errno>) -> Result<Option<Received>, Errno> {
+        match result {
+            Ok(0) => Ok(Some(Received::Closed)),
+            Ok(size) => Ok(Some(Received::Request(size))),
+            // ENOENT: the request was interrupted before it could be read.
+            Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => Ok(None),
+            Err(Errno::ENODEV) => Ok(Some(Received::Closed)),
+            // With ABORT_ERROR negotiated.
+            Err(Errno::ECONNABORTED) => Ok(Some(Received::Aborted)),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
 impl Channel {
     /// A channel over a descriptor of /dev/fuse that belongs to a connection.
     pub fn new(device: Arc<OwnedFd>) -> Self {
@@ -51,15 +67,8 @@ impl Channel {
     /// Waits for a request.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
         loop {
-            match nix::unistd::read(&self.device, buffer) {
-                Ok(0) => return Ok(Received::Closed),
-                Ok(size) => return Ok(Received::Request(size)),
-                // ENOENT: the request was interrupted before it could be read.
-                Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
-                Err(Errno::ENODEV) => return Ok(Received::Closed),
-                // With ABORT_ERROR negotiated.
-                Err(Errno::ECONNABORTED) => return Ok(Received::Aborted),
-                Err(errno) => return Err(errno),
+            if let Some(received) = Received::of(nix::unistd::read(&self.device, buffer))? {
+                return Ok(received);
             }
         }
     }

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::buffers::Buffers;
 use super::dev::{Channel, Received, read_range};
+use super::dev_ring::DevRing;
 use super::splice::{Filled, Pipe, Splice};
 use crate::protocol::encode;
 
@@ -26,49 +27,58 @@ pub enum Moved {
 
 /// One worker's.
 #[derive(Debug)]
-pub struct Line {
-    channel: Channel,
-    buffers: Buffers,
-    splice: Splice,
-    pipe: Option<Pipe>,
+pub enum Line {
+    /// read(2), writev(2) and splice(2).
+    Calls(Calls),
+    /// Reads and writes of an io_uring.
+    Ring(Box<DevRing>),
 }
 
 impl Line {
-    /// A line over `channel` for data of up to `max_payload` bytes. An error if memory, or a pipe
-    /// that every READ is to go through, can not be had.
-    pub fn new(channel: Channel, max_payload: usize, splice: Splice) -> io::Result<Self> {
-        let buffers = Buffers::new(max_payload)?;
-        let pipe = match splice {
-            Splice::Always => Some(Pipe::new(max_payload)?),
-            // Not before it is needed: where the kernel moves the data it never is.
-            Splice::Large | Splice::Never => None,
-        };
-        Ok(Line { channel, buffers, splice, pipe })
-    }
-
-    /// Waits as [`Channel::wait`] does.
+    /// Waits until there seems to be something to receive; see [`Channel::wait`].
     pub fn wait(&self, timeout: Duration) -> Result<bool, Errno> {
-        self.channel.wait(timeout)
+        match self {
+            Line::Calls(calls) => calls.channel.wait(timeout),
+            Line::Ring(ring) => ring.wait(timeout),
+        }
     }
 
     /// Waits for a request, which is in the buffer for requests then.
     pub fn receive(&mut self) -> Result<Received, Errno> {
-        self.channel.receive(&mut self.buffers.request)
+        match self {
+            Line::Calls(calls) => calls.channel.receive(&mut calls.buffers.request),
+            Line::Ring(ring) => ring.receive(),
+        }
     }
 
     /// What was received, and where the payload of the reply is put together.
     pub fn buffers(&mut self) -> (&[u8], &mut [u8]) {
-        (&self.buffers.request, &mut self.buffers.reply)
+        match self {
+            Line::Calls(calls) => (&calls.buffers.request, &mut calls.buffers.reply),
+            Line::Ring(ring) => ring.buffers(),
+        }
     }
 
     /// Answers `unique` with `fixed` and the first `payload` bytes of the buffer for replies.
     pub fn reply(&mut self, unique: u64, fixed: &[u8], payload: usize) -> Result<(), Errno> {
-        self.channel.reply(unique, [fixed, &self.buffers.reply[..payload]])
+        match self {
+            Line::Calls(calls) => calls.reply(unique, fixed, payload),
+            Line::Ring(ring) => {
+                ring.reply(unique, fixed, payload);
+                Ok(())
+            }
+        }
     }
 
     /// Answers `unique` with an error.
     pub fn reply_error(&mut self, unique: u64, errno: Errno) -> Result<(), Errno> {
-        self.channel.reply_error(unique, errno)
+        match self {
+            Line::Calls(calls) => calls.channel.reply_error(unique, errno),
+            Line::Ring(ring) => {
+                ring.reply_error(unique, errno);
+                Ok(())
+            }
+        }
     }
 
     /// Answers `unique` with up to `len` bytes of `file` from `offset`.
@@ -79,34 +89,70 @@ impl Line {
         offset: u64,
         len: usize,
     ) -> Result<Moved, Errno> {
-        if let Some(mut pipe) = self.pipe_for(offset, len) {
-            let header = encode::header(unique, Ok(len));
-            match pipe.fill(&header, (file, offset), len, &mut self.buffers.reply) {
-                Ok(Filled::Whole) => {
-                    return match pipe.send(&self.channel, len) {
-                        Ok(()) => {
-                            self.pipe = Some(pipe);
-                            Ok(Moved::Spliced(len))
-                        }
-                        // Whoever waited is gone. What is left in the pipe goes with it.
-                        Err(errno) if Channel::is_over(errno) => Ok(Moved::Spliced(len)),
-                        Err(errno) => Err(errno),
-                    };
-                }
-                Ok(Filled::Part(count)) => {
-                    self.pipe = Some(pipe);
-                    return self.reply(unique, &[], count).map(|()| Moved::Copied(count));
-                }
-                // A file that can not be spliced from can still be read, and says itself what is
-                // wrong if it can not. The pipe may not be empty.
-                Err(_) => drop(pipe),
-            }
+        if let Line::Calls(calls) = self
+            && let Some(moved) = calls.splice_range(unique, file, offset, len)
+        {
+            return moved;
         }
-        let len = len.min(self.buffers.reply.len());
-        match read_range(file, offset, &mut self.buffers.reply[..len]) {
+        let (_, room) = self.buffers();
+        let len = len.min(room.len());
+        match read_range(file, offset, &mut room[..len]) {
             Ok(count) => self.reply(unique, &[], count).map(|()| Moved::Copied(count)),
             Err(errno) => self.reply_error(unique, errno).map(|()| Moved::Failed(errno)),
         }
+    }
+}
+
+/// System calls on a channel.
+#[derive(Debug)]
+pub struct Calls {
+    channel: Channel,
+    buffers: Buffers,
+    splice: Splice,
+    pipe: Option<Pipe>,
+}
+
+impl Calls {
+    /// Calls on `channel` for data of up to `max_payload` bytes. An error if memory, or a pipe that
+    /// every READ is to go through, can not be had.
+    pub fn new(channel: Channel, max_payload: usize, splice: Splice) -> io::Result<Self> {
+        let buffers = Buffers::new(max_payload)?;
+        let pipe = match splice {
+            Splice::Always => Some(Pipe::new(max_payload)?),
+            // Not before it is needed: where the kernel moves the data it never is.
+            Splice::Large | Splice::Never => None,
+        };
+        Ok(Calls { channel, buffers, splice, pipe })
+    }
+
+    fn reply(&self, unique: u64, fixed: &[u8], payload: usize) -> Result<(), Errno> {
+        self.channel.reply(unique, [fixed, &self.buffers.reply[..payload]])
+    }
+
+    /// Answers with a range of a file through the pipe; `None` if it has to be copied.
+    fn splice_range(
+        &mut self,
+        unique: u64,
+        file: &File,
+        offset: u64,
+        len: usize,
+    ) -> Option<Result<Moved, Errno>> {
+        let mut pipe = self.pipe_for(offset, len)?;
+        let header = encode::header(unique, Ok(len));
+        // A file that can not be spliced from can still be read, and says itself what is wrong if it
+        // can not. Then the pipe may not be empty, and is given up.
+        let filled = pipe.fill(&header, (file, offset), len, &mut self.buffers.reply).ok()?;
+        let sent = match filled {
+            Filled::Whole => match pipe.send(&self.channel, len) {
+                // Whoever waited is gone. What is left in the pipe goes with it.
+                Err(errno) if Channel::is_over(errno) => return Some(Ok(Moved::Spliced(len))),
+                Err(errno) => return Some(Err(errno)),
+                Ok(()) => Ok(Moved::Spliced(len)),
+            },
+            Filled::Part(count) => self.reply(unique, &[], count).map(|()| Moved::Copied(count)),
+        };
+        self.pipe = Some(pipe);
+        Some(sent)
     }
 
     /// The pipe, if the range is to go through it.

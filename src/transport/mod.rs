@@ -2,6 +2,7 @@
 
 pub mod buffers;
 pub mod dev;
+pub mod dev_ring;
 pub mod line;
 pub mod splice;
 pub mod uring;

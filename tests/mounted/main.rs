@@ -69,7 +69,7 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
 ];
 
 /// Each transport with each data mode, for its owner and for everybody.
-const SETTINGS: [Setting; 10] = [
+const SETTINGS: [Setting; 11] = [
     setting("uring", "passthrough", "uring_passthrough", ""),
     setting("uring", "copy", "uring_copy", ""),
     setting("uring", "passthrough", "uring_passthrough_shared", "allow_other"),
@@ -79,6 +79,7 @@ const SETTINGS: [Setting; 10] = [
     setting("dev", "passthrough", "dev_passthrough_shared", "allow_other"),
     setting("dev", "copy", "dev_copy_shared", "allow_other"),
     SPLICE,
+    DEV_URING,
     BASELINE,
 ];
 
@@ -86,6 +87,11 @@ const SETTINGS: [Setting; 10] = [
 const SPLICE: Setting = setting("dev", "splice", "dev_splice", "");
 /// What is played on it: whatever reads.
 const ON_SPLICE: &[&str] = &["open", "data", "mmap", "alloc", "mixing", "behind", "workload"];
+
+/// Requests are read, and replies written, through an io_uring.
+const DEV_URING: Setting = setting("dev,dev_io=uring", "copy", "dev_uring", "");
+/// What is played on it: every kind of reply.
+const ON_DEV_URING: &[&str] = &["attr", "open", "data", "dir", "names", "xattr", "alloc"];
 
 /// The same file system on the session loop of the crate fuser.
 const BASELINE: Setting = setting("fuser", "copy", "fuser", "");
@@ -168,10 +174,13 @@ fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
                 {
                     continue;
                 }
-                if setting == SPLICE && !ON_SPLICE.contains(family) {
+                if setting == SPLICE && !ON_SPLICE.contains(family)
+                    || setting == DEV_URING && !ON_DEV_URING.contains(family)
+                {
                     continue;
                 }
-                let shared = !setting.options.is_empty() || [BASELINE, SPLICE].contains(&setting);
+                let shared =
+                    !setting.options.is_empty() || [BASELINE, SPLICE, DEV_URING].contains(&setting);
                 let mut at = setting;
                 match behaviour.needs {
                     Needs::Any => {}

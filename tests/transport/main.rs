@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod dev_io;
 mod splice;
 
 use std::fs::{self, File};
