@@ -80,6 +80,15 @@ impl Launch {
     }
 }
 
+impl Launch {
+    /// fusewire without storage.
+    pub(crate) fn null(exe: &Path, mountpoint: &Path, arguments: &[String]) -> Self {
+        let mut words: Vec<OsString> = vec!["null".into(), mountpoint.into(), "-f".into()];
+        words.extend(arguments.iter().map(OsString::from));
+        Launch { arguments: words, ..Launch::fusewire(exe, mountpoint, mountpoint, &[]) }
+    }
+}
+
 impl Mounted {
     /// Starts the daemon and waits until its mount is there.
     pub(crate) fn mount(launch: &Launch, interrupt: &Interrupt) -> Result<Self, StudyError> {
