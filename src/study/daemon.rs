@@ -128,7 +128,8 @@ impl Mounted {
         loop {
             interrupt.check()?;
             let mount = mounts::mounted_at(&self.mountpoint)?;
-            if mount.is_some() {
+            // The mount is there a moment before its daemon answers.
+            if mount.is_some() && (self.counters.is_none() || self.snapshot().is_ok()) {
                 self.ready.store(true, Ordering::Relaxed);
                 return Ok(());
             }
