@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::report::error::ReportError;
+
 /// Why `fusewire demo` or a study failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
@@ -64,6 +66,9 @@ pub enum StudyError {
         /// The limit.
         seconds: u64,
     },
+    /// It was measured, and could not be told.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// Some cells have no figure; the others were reported.
     #[error("{count} of the cells failed (the others have figures): {first}")]
     CellsFailed {

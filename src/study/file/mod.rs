@@ -32,6 +32,9 @@ pub(crate) struct StudyFile {
     /// Size of the test file of fio.
     #[serde(default = "file_mib")]
     pub(crate) size_mib: u32,
+    /// What a system gets to mount, seconds.
+    #[serde(default = "mount_limit")]
+    pub(crate) mount_seconds: f64,
     /// Where it is measured.
     #[serde(default)]
     pub(crate) backing: Backing,
@@ -49,6 +52,10 @@ fn five() -> u32 {
 
 fn a_quarter() -> f64 {
     0.25
+}
+
+fn mount_limit() -> f64 {
+    15.0
 }
 
 fn file_mib() -> u32 {
@@ -222,6 +229,7 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<StudyFile, StudyError> {
     )?;
     sound((1..=1000).contains(&file.rounds), "`rounds` must be from 1 to 1000")?;
     sound((0.01..=3600.0).contains(&file.seconds), "`seconds` must be from 0.01 to 3600")?;
+    sound((0.1..=600.0).contains(&file.mount_seconds), "`mount-seconds` must be from 0.1 to 600")?;
     sound((4..=1_048_576).contains(&file.size_mib), "`size-mib` must be from 4 to 1048576")?;
     sound(!file.cells.is_empty(), "there are no [[cells]]")?;
     Ok(file)

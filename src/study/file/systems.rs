@@ -134,6 +134,7 @@ impl PlannedSystem {
                     arguments: self.command[1..].iter().map(fill).collect(),
                     mountpoint: mountpoint.to_owned(),
                     has_counters: false,
+                    ..Launch::fusewire(exe, source, mountpoint, &[])
                 }
             }
         };

@@ -184,7 +184,7 @@ impl Repeater {
     fn work_open(&mut self, mut arrivals: Arrivals, clock: &mut Clock<'_>) -> Result<(), String> {
         let per_pass = self.share.per_pass();
         let give_up = self.seconds * 3;
-        let (mut arrived, mut served) = (0_u64, 0_u64);
+        let (mut arrived, mut served) = (0_u64, 0_usize);
         while let Some(due) = arrivals.next_within(self.seconds) {
             arrived += 1;
             if clock.elapsed() >= give_up {
@@ -194,13 +194,13 @@ impl Repeater {
             }
             let due = clock.begin + due;
             poisson::wait_until(due);
-            let (pass, index) = (served as usize / per_pass, served as usize % per_pass);
-            self.operate(pass, index)?;
+            self.operate(served / per_pass, served % per_pass)?;
             clock.last = Instant::now();
             clock.record(clock.last.saturating_duration_since(due));
             clock.check()?;
             served += 1;
         }
+        let served = served as u64;
         if served < arrived {
             let percent = 100.0 * count(served) / count(arrived);
             clock.flags.push(format!(

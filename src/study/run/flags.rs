@@ -13,49 +13,40 @@ const ALL: f64 = 0.9;
 /// Largest part of a READ or WRITE: a larger operation comes as several.
 const REQUEST_BYTES: u64 = 1 << 20;
 
-/// All flags of a run through a daemon that counts.
+/// The flag of a run through a daemon that counts, if it needs one.
 pub(crate) fn of(
     planned: &Planned,
     in_force: Option<&InForce>,
     measurement: &Measurement,
-) -> Vec<String> {
-    let (Some(in_force), Some(daemon)) = (in_force, &measurement.daemon) else {
-        return Vec::new();
-    };
+) -> Option<String> {
+    let (in_force, daemon) = (in_force?, measurement.daemon.as_ref()?);
     let operations = count(measurement.operations.max(1));
     let per_operation = |opcodes: &[&str]| {
         let requests = opcodes.iter().filter_map(|opcode| daemon.requests.get(*opcode));
         count(requests.sum::<u64>()) / operations
     };
     let data = per_operation(&["READ", "WRITE"]);
-    let mut flags = Vec::new();
     let is_passthrough = in_force.data.mode == "passthrough";
     match &planned.work {
         Work::Fio(_) | Work::Operation(Operations { operation: Operation::ReadDirect, .. })
             if is_passthrough =>
         {
-            if data > NONE {
-                flags
-                    .push(format!("{data:.2} READ or WRITE per operation in spite of passthrough"));
-            }
+            (data > NONE)
+                .then(|| format!("{data:.2} READ or WRITE per operation in spite of passthrough"))
         }
         Work::Fio(Fio { depth: Some(_), block_bytes, .. }) => {
             let wanted = count(block_bytes.div_ceil(REQUEST_BYTES)) * ALL;
-            if data < wanted {
-                flags.push(format!(
-                    "{data:.2} READ or WRITE per direct operation: some came from a cache"
-                ));
-            }
+            (data < wanted).then(|| {
+                format!("{data:.2} READ or WRITE per direct operation: some came from a cache")
+            })
         }
         Work::Operation(Operations { operation: Operation::StatForced, .. }) => {
             let asked = per_operation(&["GETATTR", "STATX"]);
-            if asked < ALL {
-                flags.push(format!("{asked:.2} GETATTR per forced stat: some came from a cache"));
-            }
+            (asked < ALL)
+                .then(|| format!("{asked:.2} GETATTR per forced stat: some came from a cache"))
         }
-        _ => {}
+        _ => None,
     }
-    flags
 }
 
 #[cfg(test)]
@@ -66,7 +57,7 @@ mod tests {
     use super::super::super::record::DaemonWork;
     use super::*;
 
-    fn flags(cell: &str, mode: &str, requests: &[(&str, u64)]) -> Vec<String> {
+    fn flag(cell: &str, mode: &str, requests: &[(&str, u64)]) -> Option<String> {
         let text = format!("name = \"a\"\ntitle = \"b\"\n[[cells]]\n{cell}\n");
         let planned = cells::expand(&parse(&text, "a").expect(cell)).expect(cell).remove(0);
         let mut in_force = InForce::default();
@@ -84,17 +75,17 @@ mod tests {
     #[test]
     fn data_that_reached_fuse_in_spite_of_passthrough_is_said() {
         let cell = "workload = \"fio\"\nrw = \"randread\"";
-        assert!(flags(cell, "passthrough", &[("OPEN", 1), ("READ", 5)]).is_empty());
-        assert_eq!(flags(cell, "passthrough", &[("READ", 900)]).len(), 1);
-        assert!(flags(cell, "copy", &[("READ", 900)]).is_empty());
+        assert!(flag(cell, "passthrough", &[("OPEN", 1), ("READ", 5)]).is_none());
+        assert!(flag(cell, "passthrough", &[("READ", 900)]).is_some());
+        assert!(flag(cell, "copy", &[("READ", 900)]).is_none());
     }
 
     #[test]
     fn direct_operations_and_forced_stats_that_did_not_reach_fuse_are_said() {
         let cell = "workload = \"fio\"\nrw = \"read\"\nblock = \"2m\"\ndepth = 1";
-        assert!(flags(cell, "copy", &[("READ", 2000)]).is_empty());
-        assert_eq!(flags(cell, "copy", &[("READ", 1000)]).len(), 1);
-        assert!(flags("workload = \"stat-forced\"", "copy", &[("GETATTR", 1000)]).is_empty());
-        assert_eq!(flags("workload = \"stat-forced\"", "copy", &[("GETATTR", 10)]).len(), 1);
+        assert!(flag(cell, "copy", &[("READ", 2000)]).is_none());
+        assert!(flag(cell, "copy", &[("READ", 1000)]).is_some());
+        assert!(flag("workload = \"stat-forced\"", "copy", &[("GETATTR", 1000)]).is_none());
+        assert!(flag("workload = \"stat-forced\"", "copy", &[("GETATTR", 10)]).is_some());
     }
 }

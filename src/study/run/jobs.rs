@@ -46,15 +46,13 @@ impl Errand {
     /// The tree beside the measured directory, made when the first job needs it.
     fn tree(&self) -> Result<PathBuf, String> {
         let Job { task, files, mib } = self.job;
-        let (name, make): (_, &dyn Fn(&Path) -> std::io::Result<()>) = match task {
-            Task::Build => (format!("program-{files}"), &|path| tree::write_program(path, files)),
-            _ => (format!("tree-{files}-{mib}"), &|path| tree::write(path, files, mib)),
-        };
-        let path = self.site.material.join(name);
-        if !path.exists() {
-            make(&path).map_err(|error| format!("make the tree: {error}"))?;
+        let said = |error: std::io::Error| format!("make the tree: {error}");
+        match task {
+            Task::Build => {
+                self.derived("program", |half| tree::write_program(half, files).map_err(said))
+            }
+            _ => self.derived("tree", |half| tree::write(half, files, mib).map_err(said)),
         }
-        Ok(path)
     }
 
     /// What is made of the tree once for all turns: made aside and renamed, so that half of it is never

@@ -42,6 +42,8 @@ pub(crate) struct LiveExecutor<'a> {
     pub(crate) exe: &'a Path,
     pub(crate) seed: u64,
     pub(crate) interrupt: &'a Interrupt,
+    /// What a system gets to mount.
+    pub(crate) mount_limit: Duration,
     /// What fio printed goes here.
     pub(crate) raw: Raw,
 }
@@ -114,9 +116,10 @@ impl LiveExecutor<'_> {
         system: &PlannedSystem,
     ) -> Result<(Option<Arc<Mounted>>, Option<InForce>), TurnError> {
         let (source, mountpoint) = (self.place.source(), self.place.mountpoint());
-        let Some(launch) = system.launch(self.exe, source, mountpoint) else {
+        let Some(mut launch) = system.launch(self.exe, source, mountpoint) else {
             return Ok((None, None));
         };
+        launch.ready_limit = self.mount_limit;
         let mounted = Mounted::mount(&launch, self.interrupt).map_err(|error| match error {
             StudyError::Interrupted { .. } => TurnError::Fatal(error),
             error => TurnError::Mount(error.to_string()),

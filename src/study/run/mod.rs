@@ -18,7 +18,7 @@ mod tree;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -274,8 +274,9 @@ fn live<'a>(
     interrupt: &'a Interrupt,
     raw: Raw,
 ) -> LiveExecutor<'a> {
-    let Plan { cells, systems, seed, .. } = plan;
-    LiveExecutor { cells, systems, place, exe, seed: *seed, interrupt, raw }
+    let Plan { file, cells, systems, seed, .. } = plan;
+    let mount_limit = Duration::from_secs_f64(file.mount_seconds);
+    LiveExecutor { cells, systems, place, exe, seed: *seed, interrupt, mount_limit, raw }
 }
 
 /// A system that does not mount, or not as it must, is no system of a study: that is found now.
@@ -382,8 +383,9 @@ impl Sink for Keeper<'_> {
     }
 }
 
-/// Says where the results are, and what has none.
+/// Writes the report, and says where it is, what it says, and what has no figures.
 fn tell(options: &RunOptions, done: &Done) -> Result<(), StudyError> {
+    let digest = report::study::write(&done.folder)?;
     let mut failed: Vec<(&str, &str, &str)> = Vec::new();
     let mut skipped = failed.clone();
     for sample in &done.samples {
@@ -405,11 +407,13 @@ fn tell(options: &RunOptions, done: &Done) -> Result<(), StudyError> {
         };
         let document = json!({
             "folder": done.folder, "samples": done.samples.len(),
-            "failed": entries(&failed), "skipped": entries(&skipped),
+            "failed": entries(&failed), "skipped": entries(&skipped), "summary": digest,
         });
         print(&format!("{document:#}"));
+    } else {
+        print(&digest.headline.join("\n"));
     }
-    eprintln!("written: {}", done.folder.display());
+    eprintln!("written: {}", done.folder.join(report::study::PAGE).display());
     match failed.first() {
         Some((cell, system, why)) => Err(StudyError::CellsFailed {
             count: failed.len(),

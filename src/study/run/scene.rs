@@ -78,15 +78,18 @@ pub(crate) fn unsuited(work: &Work, kind: Kind) -> Option<&'static str> {
     }
     match work {
         Work::Fio(_) => None,
-        Work::Operation(Operations { operation, threads: 1, .. }) => match operation {
-            Operation::Stat
-            | Operation::StatNegative
-            | Operation::StatForced
-            | Operation::OpenClose
-            | Operation::OpenReadClose => None,
-            _ => Some("the file system without storage has nothing to do it on"),
-        },
-        Work::Operation(_) => Some("the file system without storage has one file, for one thread"),
+        Work::Operation(work) if work.threads > 1 => {
+            Some("the file system without storage has one file, for one thread")
+        }
+        Work::Operation(Operations {
+            operation:
+                Operation::Stat
+                | Operation::StatNegative
+                | Operation::StatForced
+                | Operation::OpenClose
+                | Operation::OpenReadClose,
+            ..
+        }) => None,
         _ => Some("the file system without storage has nothing to do it on"),
     }
 }

@@ -90,9 +90,9 @@ struct Failures {
 
 impl Failures {
     fn earlier(&self, turn: &Turn) -> Option<String> {
-        let mounts = self.mounts.iter().filter(|(system, _)| *system == turn.system);
-        if mounts.clone().count() >= MOUNT_FAILURES {
-            return mounts.last().map(|(_, reason)| reason.clone());
+        let mut mounts = self.mounts.iter().filter(|(system, _)| *system == turn.system);
+        if let Some((_, reason)) = mounts.nth(MOUNT_FAILURES - 1) {
+            return Some(reason.clone());
         }
         let same = |(cell, system, _): &&(usize, usize, String)| {
             (*cell, *system) == (turn.cell, turn.system)
