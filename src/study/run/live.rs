@@ -134,10 +134,11 @@ impl LiveExecutor<'_> {
     /// Mounts once, and tells what is in force.
     pub(crate) fn probe(&self, system: &PlannedSystem) -> Result<Option<InForce>, TurnError> {
         let (mounted, in_force) = self.mount(system)?;
-        if let Some(mounted) = mounted {
-            mounted.release()?;
+        match mounted.map_or(Ok(()), |mounted| mounted.release()) {
+            Ok(()) => Ok(in_force),
+            Err(error @ StudyError::LeftBehind { .. }) => Err(error.into()),
+            Err(error) => Err(TurnError::Mount(error.to_string())),
         }
-        Ok(in_force)
     }
 
     fn watched(
