@@ -39,6 +39,8 @@ pgbench postgresql-contrib
 fio fio
 strace strace
 cc gcc
+make make
+find findutils
 gzip gzip
 LIST
     # A compiler without headers can not link Rust programs either.

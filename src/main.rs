@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use fusewire::cli::{self, Command, Study};
 use fusewire::coherence::notifier;
+use fusewire::study::StudyError;
 use fusewire::{daemon, doctor, report, stats_view, study, umount};
 
 fn main() -> ExitCode {
@@ -19,17 +20,23 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::FAILURE,
             result => exit(result),
         },
-        Command::Demo(options) => match study::run(&options) {
-            Err(error) => {
-                eprintln!("fusewire: {error}");
-                error.exit_code().into()
-            }
-            done => exit(done),
-        },
+        Command::Demo(options) => measured(study::run(&options)),
         Command::Study(study) => match *study {
+            Study::Run(options) => measured(study::run_study(&options)),
             Study::Report(options) => exit(report::study::run(&options)),
             Study::Ls(options) => exit(report::ls::run(&options)),
         },
+    }
+}
+
+/// An interruption has the exit code that a shell expects.
+fn measured(result: Result<(), StudyError>) -> ExitCode {
+    match result {
+        Err(error) => {
+            eprintln!("fusewire: {error}");
+            error.exit_code().into()
+        }
+        done => exit(done),
     }
 }
 

@@ -3,10 +3,13 @@
 use clap::Subcommand;
 
 use crate::report::{ls, study as report};
+use crate::study::RunOptions;
 
 /// What `fusewire study` was asked for.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Study {
+    /// Measure.
+    Run(Box<RunOptions>),
     /// The report of one.
     Report(report::Options),
     /// The results there are.

@@ -84,7 +84,7 @@ fn not_json(error: serde_json::Error) -> StudyError {
 }
 
 /// Creates `name`, or `name-2`, `name-3`, ... whichever is new.
-fn fresh(root: &Path, name: &str) -> Result<PathBuf, StudyError> {
+pub(crate) fn fresh(root: &Path, name: &str) -> Result<PathBuf, StudyError> {
     for number in 1_u32.. {
         let path = match number {
             1 => root.join(name),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::StudyError;
-use super::image::Image;
+use super::image::{Image, Make};
 use super::mounts;
 use super::scratch::{Scratch, complain};
 
@@ -29,7 +29,8 @@ impl Backing {
         let scratch = Scratch::new(parent, false)?;
         let ext4 = scratch.subdirectory("ext4")?;
         let mountpoint = scratch.subdirectory("mnt")?;
-        let image = Image::mount(&scratch.path().join("ext4.img"), IMAGE_BYTES, &ext4)?;
+        let image =
+            Image::mount(&scratch.path().join("ext4.img"), &Make::ext4(IMAGE_BYTES), &ext4)?;
         let source = ext4.join("src");
         std::fs::create_dir(&source).map_err(StudyError::io("create", &source))?;
         Ok(Backing { subdirectory: None, image: Some(image), scratch, source, mountpoint })

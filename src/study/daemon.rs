@@ -55,6 +55,8 @@ pub(crate) struct Launch {
     pub(crate) arguments: Vec<OsString>,
     /// Where it will mount.
     pub(crate) mountpoint: PathBuf,
+    /// What it gets to mount.
+    pub(crate) ready_limit: Duration,
     /// Whether it answers `stats`, as fusewire does.
     pub(crate) has_counters: bool,
 }
@@ -75,8 +77,18 @@ impl Launch {
             program: exe.to_owned(),
             arguments: words,
             mountpoint: mountpoint.to_owned(),
+            ready_limit: READY_LIMIT,
             has_counters: true,
         }
+    }
+}
+
+impl Launch {
+    /// fusewire without storage.
+    pub(crate) fn null(exe: &Path, mountpoint: &Path, arguments: &[String]) -> Self {
+        let mut words: Vec<OsString> = vec!["null".into(), mountpoint.into(), "-f".into()];
+        words.extend(arguments.iter().map(OsString::from));
+        Launch { arguments: words, ..Launch::fusewire(exe, mountpoint, mountpoint, &[]) }
     }
 }
 
@@ -105,7 +117,7 @@ impl Mounted {
             ended: AtomicBool::new(false),
             stderr,
         };
-        system.wait_ready(interrupt)?;
+        system.wait_ready(launch.ready_limit, interrupt)?;
         Ok(system)
     }
 
@@ -114,18 +126,19 @@ impl Mounted {
         self.child().as_ref().map(Child::id)
     }
 
-    fn wait_ready(&self, interrupt: &Interrupt) -> Result<(), StudyError> {
-        let deadline = Instant::now() + READY_LIMIT;
+    fn wait_ready(&self, limit: Duration, interrupt: &Interrupt) -> Result<(), StudyError> {
+        let deadline = Instant::now() + limit;
         loop {
             interrupt.check()?;
             let mount = mounts::mounted_at(&self.mountpoint)?;
-            if mount.is_some() {
+            // The mount is there a moment before its daemon answers.
+            if mount.is_some() && (self.counters.is_none() || self.snapshot().is_ok()) {
                 self.ready.store(true, Ordering::Relaxed);
                 return Ok(());
             }
             self.check_alive()?;
             if Instant::now() >= deadline {
-                let problem = format!("did not mount within {} s", READY_LIMIT.as_secs());
+                let problem = format!("did not mount within {:.0} s", limit.as_secs_f64());
                 return Err(self.error(problem));
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::report::error::ReportError;
+
 /// Why `fusewire demo` or a study failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
@@ -11,6 +13,21 @@ pub enum StudyError {
     Interrupted {
         /// Signal number.
         signal: i32,
+    },
+    /// A signal asked a study to stop, which keeps what it has.
+    #[error(
+        "interrupted by {}; {kept} of {of} runs are kept: fusewire study run --resume {} goes on",
+        signal_name(*.signal), .folder.display()
+    )]
+    Paused {
+        /// Signal number.
+        signal: i32,
+        /// Runs in the folder.
+        kept: usize,
+        /// Runs of the study.
+        of: usize,
+        /// The result folder.
+        folder: PathBuf,
     },
     /// A precondition does not hold.
     #[error("{0}")]
@@ -49,8 +66,11 @@ pub enum StudyError {
         /// The limit.
         seconds: u64,
     },
+    /// It was measured, and could not be told.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// Some cells have no figure; the others were reported.
-    #[error("{count} of the cells failed (see the table): {first}")]
+    #[error("{count} of the cells failed (the others have figures): {first}")]
     CellsFailed {
         /// How many.
         count: usize,
@@ -71,7 +91,7 @@ impl StudyError {
     /// The exit code a shell expects: 128 + signal after an interruption, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            StudyError::Interrupted { signal } => {
+            StudyError::Interrupted { signal } | StudyError::Paused { signal, .. } => {
                 128_u8.saturating_add(u8::try_from(*signal).unwrap_or(0))
             }
             _ => 1,

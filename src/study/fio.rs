@@ -75,7 +75,8 @@ pub(crate) fn command(job: &FioJob, settings: &FioSettings, file: &Path, seed: u
     command
 }
 
-fn base(name: &str, file: &Path) -> Command {
+/// What every job has in common.
+pub(crate) fn base(name: &str, file: &Path) -> Command {
     let mut command = Command::new("fio");
     // fio splits file names at colons.
     let file = file.to_string_lossy().replace(':', "\\:");

@@ -63,9 +63,7 @@ pub(crate) fn check(options: &DemoOptions) -> Result<Checked, StudyError> {
             "/dev/fuse does not exist: modprobe fuse (in a container: --device /dev/fuse)",
         ));
     }
-    leftovers(mounts::table()?.iter().map(|mount| mount.mount_point.as_path()), &|pid| {
-        Path::new("/proc").join(pid).exists()
-    })?;
+    leftovers_now()?;
     Ok(Checked { temporary, fio })
 }
 
@@ -82,12 +80,13 @@ pub(crate) fn o_direct(file: &Path) -> Result<(), StudyError> {
     )
 }
 
-fn refuse(why: impl Into<String>) -> StudyError {
+/// A precondition that does not hold.
+pub(crate) fn refuse(why: impl Into<String>) -> StudyError {
     StudyError::Preflight(why.into())
 }
 
 /// `name` must be found as a shell of root would find it: sbin is not in every PATH.
-fn program(name: &str, package: &str) -> Result<(), StudyError> {
+pub(crate) fn program(name: &str, package: &str) -> Result<(), StudyError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     match std::env::split_paths(&path).any(|dir| dir.join(name).is_file()) {
         true => Ok(()),
@@ -98,7 +97,8 @@ fn program(name: &str, package: &str) -> Result<(), StudyError> {
     }
 }
 
-fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), StudyError> {
+/// So much must be free.
+pub(crate) fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), StudyError> {
     let found = statvfs(dir).map_err(StudyError::io("find the free space of", dir))?;
     let free_mib = (found.blocks_available() * found.fragment_size()) >> 20;
     if free_mib < needed_mib {
@@ -109,6 +109,13 @@ fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), StudyError> {
         )));
     }
     Ok(())
+}
+
+/// Refuses to begin beside what an earlier run left mounted.
+pub(crate) fn leftovers_now() -> Result<(), StudyError> {
+    leftovers(mounts::table()?.iter().map(|mount| mount.mount_point.as_path()), &|pid| {
+        Path::new("/proc").join(pid).exists()
+    })
 }
 
 /// Mounts of a demo whose process is gone: it was killed in a way it could not clean up after.
@@ -127,7 +134,7 @@ fn leftovers<'a>(
     let dirs: BTreeSet<String> =
         found.iter().filter_map(|point| Some(point.parent()?.display().to_string())).collect();
     Err(refuse(format!(
-        "an earlier demo was killed and left something mounted; remove it with: umount -l {} && \
+        "an earlier run was killed and left something mounted; remove it with: umount -l {} && \
          rm -r --one-file-system {}",
         list.join(" "),
         dirs.into_iter().collect::<Vec<_>>().join(" ")

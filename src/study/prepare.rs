@@ -64,14 +64,16 @@ pub(crate) fn cache(
     }
 }
 
-fn warm(path: &Path, cancel: &Cancel) -> Result<(), StudyError> {
+/// Reads a file whole.
+pub(crate) fn warm(path: &Path, cancel: &Cancel) -> Result<(), StudyError> {
     let mut file = File::open(path).map_err(StudyError::io("open", path))?;
     let mut chunk = vec![0; CHUNK];
     while !cancel.is_set() && file.read(&mut chunk).map_err(StudyError::io("read", path))? > 0 {}
     Ok(())
 }
 
-fn drop_pages(path: &Path) -> Result<(), StudyError> {
+/// Drops the cached pages of a file.
+pub(crate) fn drop_pages(path: &Path) -> Result<(), StudyError> {
     let file = OpenOptions::new().read(true).open(path).map_err(StudyError::io("open", path))?;
     posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
         .map_err(StudyError::io("drop the cached pages of", path))

@@ -4,14 +4,21 @@
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
 use super::error::StudyError;
+use super::supervise::Cancel;
 
 /// How long a helper of a moment (losetup, mkfs, `fusewire stats`) may take.
 pub(crate) const TOOL_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(2);
+/// How often a timed program is looked after.
+const WATCH: Duration = Duration::from_millis(50);
 
 /// Runs `command` to its end and gives its standard output. `action` completes "cannot ...".
 pub(crate) fn run_tool(action: &str, command: &mut Command) -> Result<String, StudyError> {
@@ -53,6 +60,53 @@ pub(crate) fn run_stoppable(
         Ok(Some(status)) => Err(failed(describe(&program, status, &stdout, &stderr))),
         Ok(None) if stop() => Err(failed(format!("{program} was stopped"))),
         Ok(None) => Err(failed(format!("{program} did not end within {} s", limit.as_secs()))),
+        Err(error) => Err(failed(format!("{program}: {error}"))),
+    }
+}
+
+/// Runs `command` to its end and tells how long that took, to the microsecond: the thread sleeps in
+/// wait(2), and another one kills the command when `cancel` or the limit says so. Standard output is
+/// returned.
+pub(crate) fn run_timed(
+    action: &str,
+    command: &mut Command,
+    limit: Duration,
+    cancel: &Cancel,
+) -> Result<(Duration, String), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let failed = |problem: String| format!("cannot {action}: {problem}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let begin = Instant::now();
+    let mut child = command.spawn().map_err(|error| failed(format!("{program}: {error}")))?;
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+    let group = i32::try_from(child.id()).map(Pid::from_raw);
+    let (ended, watched) = channel::<()>();
+    let theirs = cancel.clone();
+    let watcher = std::thread::spawn(move || {
+        let deadline = Instant::now() + limit;
+        while let Err(RecvTimeoutError::Timeout) = watched.recv_timeout(WATCH) {
+            if theirs.is_set() || Instant::now() >= deadline {
+                // Gone already is as good as killed.
+                let _ = group.map(|group| killpg(group, Signal::SIGKILL));
+                return true;
+            }
+        }
+        false
+    });
+    let status = child.wait();
+    let elapsed = begin.elapsed();
+    drop(ended);
+    let was_killed = watcher.join().unwrap_or(false);
+    let stdout = stdout.join().unwrap_or_default();
+    let stderr = stderr.join().unwrap_or_default();
+    match status {
+        _ if cancel.is_set() => Err(failed(format!("{program} was stopped"))),
+        _ if was_killed => {
+            Err(failed(format!("{program} did not end within {} s", limit.as_secs())))
+        }
+        Ok(status) if status.success() => Ok((elapsed, stdout)),
+        Ok(status) => Err(failed(describe(&program, status, &stdout, &stderr))),
         Err(error) => Err(failed(format!("{program}: {error}"))),
     }
 }
@@ -138,6 +192,18 @@ mod tests {
             .expect_err("stopped");
         assert!(error.to_string().contains("was stopped"), "{error}");
         assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_timed_program_gives_time_and_output_or_the_reason() {
+        let cancel = Cancel::default();
+        let timed = |script: &str, limit| run_timed("try", &mut sh(script), limit, &cancel);
+        let (elapsed, text) = timed("sleep 0.05; echo done", TOOL_LIMIT).expect("works");
+        assert!(elapsed >= Duration::from_millis(50) && text == "done\n");
+        let error = timed("echo why >&2; exit 3", TOOL_LIMIT).expect_err("fails");
+        assert_eq!(error, "cannot try: sh: why (exit status: 3)");
+        let error = timed("exec sleep 60", Duration::from_millis(10)).expect_err("limit");
+        assert!(error.contains("did not end"), "{error}");
     }
 
     #[test]

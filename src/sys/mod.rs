@@ -4,6 +4,7 @@
 //! owned or borrowed descriptors; none keeps a pointer beyond the call.
 
 pub mod caller;
+pub(crate) mod client;
 pub mod fanotify;
 pub mod fuse_dev;
 pub mod fusectl;

@@ -1,0 +1,159 @@
+//! Progress on standard error: which turn, how far, how long still. Times are those that the same turns
+//! took before, so that what is left gets truer with every round.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::super::file::cells::Planned;
+use super::super::file::systems::PlannedSystem;
+use super::super::record::Kind;
+use super::super::work::{Task, Work};
+use super::order::Turn;
+
+/// Mounting, asking for counters, unmounting.
+const MOUNT: Duration = Duration::from_millis(250);
+/// fio's own start and end, and the preparation of the cache.
+const FIO: Duration = Duration::from_millis(450);
+
+/// What a turn is expected to take before one was taken.
+fn guess(planned: &Planned, kind: Kind) -> Duration {
+    let mounted = kind != Kind::Native;
+    let slower = |native: f64, factor: f64| {
+        Duration::from_secs_f64(if mounted { native * factor } else { native })
+    };
+    let work = match &planned.work {
+        Work::Fio(job) => FIO + Duration::from_secs_f64(job.seconds),
+        Work::Operation(work) if work.operation.is_consuming() => {
+            slower(2e-4 * (work.files * work.threads) as f64, 1.5)
+        }
+        Work::Operation(work) => {
+            let making = slower(4e-5 * (work.files * work.threads) as f64, 1.5);
+            making + Duration::from_secs_f64(work.seconds)
+        }
+        Work::Personality(work) => slower(2e-4 * (work.operations + work.files) as f64, 2.5),
+        Work::Job(job) => match job.task {
+            Task::Build => slower(2.0, 1.5),
+            Task::GitAdd => slower(2.0, 2.5),
+            _ => slower(1.0, 2.5),
+        },
+    };
+    if mounted { work + MOUNT } else { work + Duration::from_millis(50) }
+}
+
+/// All turns, with what each of them is expected to take.
+#[derive(Debug)]
+pub(crate) struct Bar<'a> {
+    bar: ProgressBar,
+    cells: &'a [Planned],
+    systems: &'a [PlannedSystem],
+    turns: &'a [Turn],
+    rounds: u32,
+    /// By cell and system: how long the last one took.
+    took: HashMap<(usize, usize), Duration>,
+    begun: Instant,
+}
+
+impl<'a> Bar<'a> {
+    /// A bar over all turns, of which `done` are done.
+    pub(crate) fn new(
+        cells: &'a [Planned],
+        systems: &'a [PlannedSystem],
+        turns: &'a [Turn],
+        done: usize,
+    ) -> Self {
+        let bar = ProgressBar::new(turns.len() as u64);
+        let template = "[{elapsed_precise}] {bar:30} {pos}/{len}  {msg}";
+        let style = ProgressStyle::with_template(template);
+        bar.set_style(style.expect("the template is a constant that parses"));
+        bar.set_position(done as u64);
+        bar.enable_steady_tick(Duration::from_millis(250));
+        let rounds = turns.last().map_or(0, |turn| turn.round + 1);
+        let (took, begun) = (HashMap::new(), Instant::now());
+        Bar { bar, cells, systems, turns, rounds, took, begun }
+    }
+
+    /// What the turns from `sequence` on will take.
+    pub(crate) fn left(&self, sequence: usize) -> Duration {
+        let expected = |turn: &Turn| {
+            let known = self.took.get(&(turn.cell, turn.system)).copied();
+            let kind = self.systems[turn.system].system.kind;
+            known.unwrap_or_else(|| guess(&self.cells[turn.cell], kind))
+        };
+        self.turns[sequence..].iter().map(expected).sum()
+    }
+
+    /// A turn begins.
+    pub(crate) fn begin(&mut self, turn: &Turn) {
+        self.begun = Instant::now();
+        let (cell, system) = (&self.cells[turn.cell].cell, &self.systems[turn.system].system);
+        let (round, rounds, left) = (turn.round + 1, self.rounds, words(self.left(turn.sequence)));
+        let (cell, system) = (&cell.title, &system.title);
+        self.bar.set_message(format!("{left} left; round {round}/{rounds}: {cell}, {system}"));
+        // Where nobody sees a bar a line for each round says the same.
+        let begins_round = turn.sequence == 0 || self.turns[turn.sequence - 1].round != turn.round;
+        if begins_round && self.bar.is_hidden() {
+            eprintln!("round {round}/{rounds}, {left} left");
+        }
+    }
+
+    /// A turn is over.
+    pub(crate) fn end(&mut self, turn: &Turn) {
+        self.took.insert((turn.cell, turn.system), self.begun.elapsed());
+        self.bar.inc(1);
+    }
+
+    /// Prints a line above the bar.
+    pub(crate) fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+}
+
+impl Drop for Bar<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// `45 s`, `3 min`, `1 h 20 min`.
+pub(crate) fn words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..90 => format!("{seconds} s"),
+        seconds @ 90..5400 => format!("{} min", (seconds + 30) / 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::file::{cells, parse, systems};
+    use super::super::order;
+    use super::*;
+
+    #[test]
+    fn what_is_left_shrinks_and_learns() {
+        let text = "name = \"a\"\ntitle = \"b\"\n[[cells]]\nworkload = \"stat\"\n";
+        let file = parse(text, "a").expect("well-formed");
+        let cells = cells::expand(&file).expect("well-formed");
+        let systems = systems::resolve(&file).expect("well-formed");
+        let turns = order::order(&[vec![0, 1]], 10, 1);
+        let mut bar = Bar::new(&cells, &systems, &turns, 0);
+        let (all, half) = (bar.left(0), bar.left(10));
+        assert!(all > half && half > Duration::ZERO && bar.left(20).is_zero());
+        for turn in &turns[..2] {
+            bar.begin(turn);
+            bar.end(turn);
+        }
+        assert!(bar.left(2) < half, "these turns take no time at all");
+    }
+
+    #[test]
+    fn times_are_told_as_people_tell_them() {
+        for (seconds, text) in
+            [(45, "45 s"), (170, "3 min"), (4800, "80 min"), (6000, "1 h 40 min")]
+        {
+            assert_eq!(words(Duration::from_secs(seconds)), text);
+        }
+    }
+}

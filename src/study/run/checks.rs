@@ -1,0 +1,238 @@
+//! Everything that can be known to fail is found before anything is measured, and said with its remedy:
+//! within a study nothing falls back in silence.
+
+use std::fs;
+use std::path::Path;
+
+use nix::unistd::geteuid;
+
+use super::super::environment;
+use super::super::error::StudyError;
+use super::super::file::cells::Planned;
+use super::super::file::systems::{PlannedSystem, find_program};
+use super::super::file::{Backing, BackingKind};
+use super::super::preflight::{leftovers_now, o_direct, program, refuse, space};
+use super::super::process::run_tool;
+use super::super::work::{Cache, Fio, Operation, Work};
+use super::super::{fio, mounts, prepare};
+use super::jobs;
+
+/// The switch of FUSE over io_uring.
+const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
+/// The oldest fio whose json+ and `--sync=dsync` are understood.
+const FIO_SINCE: (u32, u32) = (3, 20);
+/// What is needed beside the test file: journal, inode tables, trees.
+const SLACK_MIB: u64 = 400;
+
+/// Whether a cell uses the shared test file.
+pub(crate) fn uses_data_file(work: &Work) -> bool {
+    match work {
+        Work::Fio(_) => true,
+        Work::Operation(work) => work.operation == Operation::ReadDirect,
+        _ => false,
+    }
+}
+
+/// What can be checked before there is a place. Returns fio's version, if it is needed.
+pub(crate) fn before(
+    cells: &[Planned],
+    systems: &[PlannedSystem],
+    backing: &Backing,
+    temporary: &Path,
+) -> Result<String, StudyError> {
+    let mut version = String::new();
+    if cells.iter().any(|cell| matches!(cell.work, Work::Fio(_))) {
+        version = fio::version()?;
+        is_new_enough(&version)?;
+    }
+    for cell in cells {
+        if let Work::Job(job) = &cell.work {
+            for (name, package) in jobs::programs(job.task) {
+                program(name, package)?;
+            }
+        }
+    }
+    if systems.len() > 2 && !Path::new("/dev/fuse").exists() {
+        return Err(refuse(
+            "/dev/fuse does not exist: modprobe fuse (in a container: --device /dev/fuse)",
+        ));
+    }
+    let root = geteuid().is_root();
+    let needs_root = match backing.kind {
+        BackingKind::Directory => cells.iter().any(|cell| cell.cache == Cache::Cold),
+        _ => true,
+    };
+    if needs_root && !root {
+        return Err(refuse(
+            "this study makes mounts or drops caches, which needs root: use sudo, or a study of warm \
+             cells with --dir DIRECTORY, which an ordinary user may do where fusermount3 is installed",
+        ));
+    }
+    if !root {
+        program("fusermount3", "fuse3")?;
+    }
+    let size_mib = cells.iter().filter_map(|cell| match &cell.work {
+        Work::Fio(job) => Some(u64::from(job.size_mib)),
+        _ => None,
+    });
+    let needed = size_mib.max().unwrap_or(0) + SLACK_MIB;
+    match backing.kind {
+        BackingKind::Image => {
+            let package = match backing.filesystem.as_str() {
+                "ext4" => "e2fsprogs",
+                "xfs" => "xfsprogs",
+                "btrfs" => "btrfs-progs",
+                other => {
+                    return Err(refuse(format!(
+                        "an image has filesystem ext4, xfs or btrfs, not {other}"
+                    )));
+                }
+            };
+            let mkfs = format!("mkfs.{}", backing.filesystem);
+            if find_program(&mkfs).is_none() {
+                return Err(refuse(format!("{mkfs} is not installed: apt-get install {package}")));
+            }
+            program("losetup", "mount")?;
+            if backing.size_mib < needed {
+                return Err(refuse(format!(
+                    "an image of {} MiB is too small, {needed} MiB are needed: size-mib in [backing]",
+                    backing.size_mib
+                )));
+            }
+            let dir = backing.image_dir.as_deref().unwrap_or(temporary);
+            space(dir, needed, "another `on` in [backing], or TMPDIR=<directory>,")?;
+        }
+        BackingKind::Directory => {
+            if let Some(dir) = &backing.path {
+                space(dir, needed, "another --dir")?;
+                let mount = mounts::mount_of(dir)?;
+                if mount.is_some_and(|mount| mount.is_fuse()) {
+                    return Err(refuse(format!(
+                        "{} lies on FUSE itself, and would be measured as native: choose another --dir",
+                        dir.display()
+                    )));
+                }
+            }
+        }
+        BackingKind::Device | BackingKind::Tmpfs | BackingKind::Null => {}
+    }
+    leftovers_now()?;
+    Ok(version)
+}
+
+fn is_new_enough(version: &str) -> Result<(), StudyError> {
+    let mut numbers = version
+        .trim_start_matches("fio-")
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|word| word.parse::<u32>().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    match found >= FIO_SINCE {
+        true => Ok(()),
+        false => Err(refuse(format!(
+            "{version} is too old, fio {}.{} or newer is needed: apt-get install fio",
+            FIO_SINCE.0, FIO_SINCE.1
+        ))),
+    }
+}
+
+/// What needs the test file: O_DIRECT, and every engine of fio that the study names.
+pub(crate) fn data_file(cells: &[Planned], source: &Path) -> Result<(), StudyError> {
+    let file = prepare::data_file(source);
+    let mut engines: Vec<(&str, bool)> = Vec::new();
+    for cell in cells {
+        match &cell.work {
+            Work::Fio(Fio { engine, depth, .. }) => engines.push((engine, depth.is_some())),
+            Work::Operation(work) if work.operation == Operation::ReadDirect => o_direct(&file)?,
+            _ => {}
+        }
+    }
+    engines.sort_unstable();
+    engines.dedup();
+    for (engine, is_direct) in engines {
+        if is_direct {
+            o_direct(&file)?;
+        }
+        let mut command = fio::base("probe", &file);
+        command.args(["--rw=read", "--bs=4k", "--size=4k"]);
+        command.arg(format!("--ioengine={engine}"));
+        command.arg(format!("--direct={}", u8::from(is_direct)));
+        run_tool("probe", &mut command).map_err(|error| {
+            refuse(format!(
+                "fio can not use ioengine {engine} here ({error}): give the cells another `engine`, as \
+                 libaio"
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// FUSE over io_uring, switched on for the length of a study.
+#[derive(Debug)]
+pub(crate) struct Uring {
+    was_off: bool,
+}
+
+impl Uring {
+    /// Refuses a study that needs it where it is off, or switches it on.
+    pub(crate) fn ensure(systems: &[PlannedSystem], enable: bool) -> Result<Self, StudyError> {
+        let Some(system) = systems.iter().find(|system| system.wants_uring()) else {
+            return Ok(Uring { was_off: false });
+        };
+        let id = &system.system.id;
+        match fs::read_to_string(ENABLE_URING) {
+            Ok(value) if value.trim() == "Y" => Ok(Uring { was_off: false }),
+            Ok(_) if enable => {
+                fs::write(ENABLE_URING, "Y")
+                    .map_err(StudyError::io("switch on", Path::new(ENABLE_URING)))?;
+                Ok(Uring { was_off: true })
+            }
+            Ok(_) => Err(refuse(format!(
+                "system {id} needs FUSE over io_uring, which is off: echo Y > {ENABLE_URING}, or \
+                 --enable-uring, which switches it on for the length of the study"
+            ))),
+            Err(error) => Err(refuse(format!(
+                "system {id} needs FUSE over io_uring, which this kernel does not have (Linux 6.14; \
+                 {ENABLE_URING}: {error}): take it out of the study"
+            ))),
+        }
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if self.was_off
+            && let Err(error) = fs::write(ENABLE_URING, "N")
+        {
+            eprintln!("fusewire: {ENABLE_URING} is left at Y: {error}");
+        }
+    }
+}
+
+/// Whether a study that began elsewhere may go on here.
+pub(crate) fn same_machine(then: &environment::Environment) -> Result<(), StudyError> {
+    let now = environment::Environment::capture();
+    for (what, then, now) in [
+        ("kernel", &then.kernel, &now.kernel),
+        ("processor", &then.cpu, &now.cpu),
+        ("version of fusewire", &then.fusewire, &now.fusewire),
+    ] {
+        if then != now {
+            return Err(refuse(format!(
+                "the study began with another {what} ({then}, now {now}): begin it anew"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_fio_is_refused_by_name() {
+        assert!(is_new_enough("fio-3.33").is_ok() && is_new_enough("fio-4.0-12-gabc").is_ok());
+        let error = is_new_enough("fio-3.1").expect_err("old").to_string();
+        assert!(error.starts_with("fio-3.1 is too old, fio 3.20 or newer"), "{error}");
+    }
+}

@@ -1,0 +1,254 @@
+//! Does one turn for real: make natively, mount, enter, count, time, count, unmount, remove.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::daemon::Mounted;
+use super::super::environment::{CpuTicks, InForce};
+use super::super::error::StudyError;
+use super::super::file::cells::Planned;
+use super::super::file::systems::PlannedSystem;
+use super::super::interrupt::Interrupt;
+use super::super::load::consumed::Reading;
+use super::super::prepare;
+use super::super::record::{DaemonWork, Measurement};
+use super::super::runner::StepError;
+use super::super::supervise::{Cancel, Watch};
+use super::super::system::{Native, System};
+use super::super::work::{Cache, Work};
+use super::flags;
+use super::folder::Raw;
+use super::order::Turn;
+use super::place::Place;
+use super::scene::{self, Scene, Site};
+use super::taker::{Executor, TurnError};
+use crate::metrics::snapshot::Snapshot;
+
+/// What a turn may take beyond its own time before it counts as hung.
+const MARGIN: Duration = Duration::from_secs(60);
+/// Whole jobs on a slow system take their time.
+const JOB_LIMIT: Duration = Duration::from_secs(360);
+
+/// Runs the cells on the systems.
+#[derive(Debug)]
+pub(crate) struct LiveExecutor<'a> {
+    pub(crate) cells: &'a [Planned],
+    pub(crate) systems: &'a [PlannedSystem],
+    pub(crate) place: &'a Place,
+    /// The binary that is measured.
+    pub(crate) exe: &'a Path,
+    pub(crate) seed: u64,
+    pub(crate) interrupt: &'a Interrupt,
+    /// What a system gets to mount.
+    pub(crate) mount_limit: Duration,
+    /// What fio printed goes here.
+    pub(crate) raw: Raw,
+}
+
+impl Executor for LiveExecutor<'_> {
+    fn execute(&mut self, turn: &Turn) -> Result<Measurement, TurnError> {
+        let (planned, system) = (&self.cells[turn.cell], &self.systems[turn.system]);
+        if let Some(reason) = system.missing() {
+            return Err(TurnError::Skipped(reason));
+        }
+        if let Some(reason) = scene::unsuited(&planned.work, system.system.kind) {
+            return Err(TurnError::Skipped(reason.to_owned()));
+        }
+        let name = format!("turn{}", turn.sequence);
+        let seed = self.seed.wrapping_add(u64::from(turn.round));
+        let (measurement, raw) = self.play(planned, system, &name, seed)?;
+        if let Some(raw) = raw {
+            self.raw.keep(turn, &planned.cell.id, &system.system.id, &raw)?;
+        }
+        Ok(measurement)
+    }
+}
+
+/// What a thread has made of a turn.
+type Played = (Measurement, Option<serde_json::Value>);
+
+impl LiveExecutor<'_> {
+    /// One run of a cell on a system. Whatever happens, nothing is mounted and no file is left after it.
+    pub(crate) fn play(
+        &self,
+        planned: &Planned,
+        system: &PlannedSystem,
+        name: &str,
+        seed: u64,
+    ) -> Result<Played, TurnError> {
+        self.interrupt.check()?;
+        let source = self.place.source().to_owned();
+        let site = Site {
+            source: source.clone(),
+            material: self.place.material().to_owned(),
+            turn: PathBuf::from(name),
+            seed,
+        };
+        let mut scene = scene::stage(&planned.work, &site, system.system.kind);
+        let _removed = Removed(source.join(name));
+        scene.make().map_err(TurnError::Cell)?;
+        prepare::sync(&source)?;
+        let (mounted, in_force) = self.mount(system)?;
+        let shown: Arc<dyn System> = match &mounted {
+            Some(mounted) => Arc::clone(mounted) as _,
+            None => Arc::new(Native::new(&source)),
+        };
+        let pid = mounted.as_ref().and_then(|mounted| mounted.pid());
+        let played = self.watched(planned, Arc::clone(&shown), pid, scene);
+        // Explicitly, not by drop: the thread of a turn that was given up may still hold a reference.
+        let released = mounted.as_ref().map_or(Ok(()), |mounted| mounted.release());
+        let (mut measurement, raw) = played?;
+        match released {
+            Ok(()) => {}
+            Err(error @ StudyError::LeftBehind { .. }) => return Err(error.into()),
+            Err(error) => measurement.flags.push(error.to_string()),
+        }
+        measurement.flags.extend(flags::of(planned, in_force.as_ref(), &measurement));
+        Ok((measurement, raw))
+    }
+
+    /// Mounts a system; nothing is mounted natively.
+    fn mount(
+        &self,
+        system: &PlannedSystem,
+    ) -> Result<(Option<Arc<Mounted>>, Option<InForce>), TurnError> {
+        let (source, mountpoint) = (self.place.source(), self.place.mountpoint());
+        let Some(mut launch) = system.launch(self.exe, source, mountpoint) else {
+            return Ok((None, None));
+        };
+        launch.ready_limit = self.mount_limit;
+        let mounted = Mounted::mount(&launch, self.interrupt).map_err(|error| match error {
+            StudyError::Interrupted { .. } => TurnError::Fatal(error),
+            error => TurnError::Mount(error.to_string()),
+        })?;
+        let snapshot = mounted.snapshot().map_err(|error| TurnError::Mount(error.to_string()))?;
+        if let Some(why) = snapshot.as_ref().and_then(|snapshot| system.unmet(snapshot)) {
+            return Err(TurnError::Mount(why));
+        }
+        Ok((Some(Arc::new(mounted)), snapshot.as_ref().map(InForce::from)))
+    }
+
+    /// Mounts once, and tells what is in force.
+    pub(crate) fn probe(&self, system: &PlannedSystem) -> Result<Option<InForce>, TurnError> {
+        let (mounted, in_force) = self.mount(system)?;
+        match mounted.map_or(Ok(()), |mounted| mounted.release()) {
+            Ok(()) => Ok(in_force),
+            Err(error @ StudyError::LeftBehind { .. }) => Err(error.into()),
+            Err(error) => Err(TurnError::Mount(error.to_string())),
+        }
+    }
+
+    fn watched(
+        &self,
+        planned: &Planned,
+        shown: Arc<dyn System>,
+        pid: Option<u32>,
+        mut scene: Box<dyn Scene>,
+    ) -> Result<Played, TurnError> {
+        let limit = match &planned.work {
+            Work::Job(_) | Work::Personality(_) => JOB_LIMIT,
+            Work::Fio(job) => MARGIN + Duration::from_secs_f64(job.seconds * 4.0),
+            Work::Operation(work) => MARGIN + Duration::from_secs_f64(work.seconds * 4.0),
+        };
+        let watch = Watch {
+            interrupt: self.interrupt,
+            system: shown.as_ref(),
+            cell: &planned.cell.title,
+            limit,
+        };
+        let (cache, theirs) = (planned.cache, Arc::clone(&shown));
+        let played = watch.run(move |cancel| {
+            let played = take(scene.as_mut(), theirs.as_ref(), pid, cache, cancel);
+            played.map_err(StepError::Cell)
+        });
+        played.map_err(|error| match error {
+            StepError::Cell(reason) => TurnError::Cell(reason),
+            StepError::Fatal(error @ StudyError::Interrupted { .. }) => TurnError::Fatal(error),
+            StepError::Fatal(error) => TurnError::Cell(error.to_string()),
+        })
+    }
+}
+
+/// Everything that goes through the system.
+fn take(
+    scene: &mut dyn Scene,
+    system: &dyn System,
+    pid: Option<u32>,
+    cache: Cache,
+    cancel: &Cancel,
+) -> Result<Played, String> {
+    let said = |error: StudyError| error.to_string();
+    scene.enter(system.root())?;
+    match cache {
+        Cache::Warm => scene.warm(cancel)?,
+        Cache::Cold => drop_caches()?,
+    }
+    let before = settled(system, None).map_err(said)?;
+    let daemon = before.as_ref().map(|snapshot| snapshot.pid).or(pid);
+    let read = || daemon.map(Reading::of_process);
+    let (ticks, reading) = (CpuTicks::now(), read());
+    let mut measurement = scene.play(cancel)?;
+    let (after_reading, after_ticks) = (read(), CpuTicks::now());
+    let after = settled(system, before.as_ref()).map_err(said)?;
+    measurement.steal_percent = after_ticks.steal_percent_since(ticks);
+    measurement.daemon =
+        after_reading.zip(reading).map(|(after, before)| after.since(before)).map(|consumption| {
+            let requests = before.zip(after).map(|(before, after)| served(&before, &after));
+            DaemonWork { requests: requests.unwrap_or_default(), consumption }
+        });
+    Ok((measurement, scene.raw()))
+}
+
+/// The counters once they stand still: RELEASE and FORGET come a moment after the call that caused
+/// them. At the start there is nothing to wait for.
+fn settled(
+    system: &dyn System,
+    earlier: Option<&Snapshot>,
+) -> Result<Option<Snapshot>, StudyError> {
+    let mut last = system.snapshot()?;
+    if earlier.is_none() {
+        return Ok(last);
+    }
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(2));
+        let now = system.snapshot()?;
+        let is_still = match (&last, &now) {
+            (Some(last), Some(now)) => last.requests == now.requests,
+            _ => true,
+        };
+        last = now;
+        if is_still {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// What was served between two pictures of one daemon.
+fn served(before: &Snapshot, after: &Snapshot) -> BTreeMap<String, u64> {
+    let earlier = |opcode: &str| before.requests.get(opcode).map_or(0, |before| before.count);
+    let served = |(opcode, after): (&String, &crate::metrics::snapshot::Opcode)| {
+        let count = after.count.saturating_sub(earlier(opcode));
+        (count > 0).then(|| (opcode.clone(), count))
+    };
+    after.requests.iter().filter_map(served).collect()
+}
+
+/// Drops every clean page, dentry and inode of the machine; what was dirty has been written before.
+pub(crate) fn drop_caches() -> Result<(), String> {
+    const FILE: &str = "/proc/sys/vm/drop_caches";
+    fs::write(FILE, "3").map_err(|error| format!("drop the caches ({FILE}): {error}"))
+}
+
+/// A turn's directory, removed natively at the end.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        // Whatever is left goes with the place.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
