@@ -2,13 +2,15 @@
 
 use clap::Subcommand;
 
-use crate::report::{ls, study as report};
+use crate::report::{compare, ls, study as report};
 
 /// What `fusewire study` was asked for.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Study {
     /// The report of one.
     Report(report::Options),
+    /// Two of them beside each other.
+    Compare(compare::Options),
     /// The results there are.
     Ls(ls::Options),
 }
