@@ -8,6 +8,9 @@ use fusewire::coherence::notifier;
 use fusewire::study::StudyError;
 use fusewire::{daemon, doctor, report, stats_view, study, umount};
 
+/// What `study compare` ends with if something became worse.
+const REGRESSION: u8 = 3;
+
 fn main() -> ExitCode {
     let command = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match command {
@@ -24,6 +27,10 @@ fn main() -> ExitCode {
         Command::Study(study) => match *study {
             Study::Run(options) => measured(study::run_study(&options)),
             Study::Report(options) => exit(report::study::run(&options)),
+            Study::Compare(options) => match report::compare::run(&options) {
+                Ok(false) => ExitCode::from(REGRESSION),
+                result => exit(result),
+            },
             Study::Ls(options) => exit(report::ls::run(&options)),
         },
     }

@@ -12,5 +12,7 @@ mod line;
 mod mounting;
 #[path = "cli/ordinary_user.rs"]
 mod ordinary_user;
+#[path = "cli/study.rs"]
+mod study;
 #[path = "cli/watching.rs"]
 mod watching;

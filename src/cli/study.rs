@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::report::{ls, study as report};
+use crate::report::{compare, ls, study as report};
 use crate::study::RunOptions;
 
 /// What `fusewire study` was asked for.
@@ -12,6 +12,8 @@ pub enum Study {
     Run(Box<RunOptions>),
     /// The report of one.
     Report(report::Options),
+    /// Two of them beside each other.
+    Compare(compare::Options),
     /// The results there are.
     Ls(ls::Options),
 }

@@ -4,6 +4,7 @@
 //! of what `samples.json` and `environment.json` hold, but for [`folder`], which writes them, and
 //! [`ls`], which lists what was written.
 
+pub mod compare;
 pub mod error;
 pub mod folder;
 pub mod ls;

@@ -65,17 +65,44 @@ pub fn bootstrap_median(values: &[f64], seed: u64) -> Option<Interval> {
 fn resampled_median(values: &[f64], resamples: usize, seed: u64) -> Option<Interval> {
     let median = median(values)?;
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut resample = vec![0.0; values.len()];
-    let mut medians: Vec<f64> = (0..resamples)
-        .filter_map(|_| {
-            resample.fill_with(|| values[rng.random_range(0..values.len())]);
-            resample.sort_unstable_by(f64::total_cmp);
-            middle(&resample)
-        })
-        .collect();
+    let mut drawn = vec![0.0; values.len()];
+    let mut medians: Vec<f64> =
+        (0..resamples).filter_map(|_| resample(values, &mut drawn, &mut rng)).collect();
     medians.sort_unstable_by(f64::total_cmp);
     let tail = resamples * 25 / 1000;
     Some(Interval { low: medians[tail], median, high: medians[resamples - 1 - tail] })
+}
+
+/// By which factor the median changed from one set of values to another that has nothing to do with
+/// it, with its percentile bootstrap interval. `None` if either has no values.
+pub fn bootstrap_change(before: &[f64], after: &[f64], seed: u64) -> Option<Interval> {
+    resampled_change(before, after, RESAMPLES, seed)
+}
+
+fn resampled_change(
+    before: &[f64],
+    after: &[f64],
+    resamples: usize,
+    seed: u64,
+) -> Option<Interval> {
+    let median = median(after)? / median(before)?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut old, mut new) = (vec![0.0; before.len()], vec![0.0; after.len()]);
+    let mut changes: Vec<f64> = (0..resamples)
+        .filter_map(|_| {
+            Some(resample(after, &mut new, &mut rng)? / resample(before, &mut old, &mut rng)?)
+        })
+        .collect();
+    changes.sort_unstable_by(f64::total_cmp);
+    let tail = changes.len() * 25 / 1000;
+    Some(Interval { low: changes[tail], median, high: changes[changes.len() - 1 - tail] })
+}
+
+/// The median of a resample with replacement, drawn into `drawn`.
+fn resample(values: &[f64], drawn: &mut [f64], rng: &mut StdRng) -> Option<f64> {
+    drawn.fill_with(|| values[rng.random_range(0..values.len())]);
+    drawn.sort_unstable_by(f64::total_cmp);
+    middle(drawn)
 }
 
 /// The band around 1 in which native differs from native: the interval of the A/A ratios, made
@@ -130,6 +157,25 @@ mod tests {
         let interval = bootstrap_median(&[2.0], 1).expect("a value");
         assert_eq!((interval.low, interval.high), (2.0, 2.0));
         assert_eq!(bootstrap_median(&[], 1), None);
+    }
+
+    #[test]
+    fn a_change_is_found_and_covered() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut sample = |scale: f64| -> Vec<f64> {
+            (0..9).map(|_| scale * (0.05 * normal(&mut rng)).exp()).collect()
+        };
+        let covered = (0..100)
+            .filter(|trial| {
+                let (before, after) = (sample(2.0), sample(3.0));
+                let change = resampled_change(&before, &after, 400, *trial).expect("values");
+                change.low <= 1.5 && 1.5 <= change.high
+            })
+            .count();
+        assert!((90..=100).contains(&covered), "{covered} of 100");
+        assert_eq!(bootstrap_change(&[], &[1.0], 1), None);
+        let change = bootstrap_change(&[2.0], &[3.0], 1).expect("values");
+        assert_eq!((change.low, change.median, change.high), (1.5, 1.5, 1.5));
     }
 
     #[test]

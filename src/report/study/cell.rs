@@ -118,6 +118,11 @@ impl<'a> Runs<'a> {
         Runs { cell, outcomes, seed }
     }
 
+    /// The seed of the bootstrap.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The factor by which native differs from itself; `None` if it never ran twice in a round.
     pub fn noise_band(&self) -> Option<f64> {
         let (first, again) = (self.figures(NATIVE), self.figures(NATIVE_AGAIN));
@@ -171,17 +176,21 @@ impl<'a> Runs<'a> {
         }))
     }
 
-    fn compare(&self, system: &str) -> Option<Comparison> {
+    /// The ratios to native of the rounds that have both.
+    pub fn ratios(&self, system: &str) -> Vec<f64> {
         let (first, again) = (self.figures(NATIVE), self.figures(NATIVE_AGAIN));
-        let ratios: Vec<f64> = self
-            .figures(system)
+        self.figures(system)
             .iter()
             .filter_map(|(round, figure)| {
                 let native: Vec<f64> =
                     [first.get(round), again.get(round)].into_iter().flatten().copied().collect();
                 Some(figure / statistics::geometric_mean(&native)?)
             })
-            .collect();
+            .collect()
+    }
+
+    fn compare(&self, system: &str) -> Option<Comparison> {
+        let ratios = self.ratios(system);
         let ratio = statistics::bootstrap_median(&ratios, self.seed)?;
         let verdict = match self.noise_band() {
             Some(band) => statistics::verdict(ratio, band, self.cell.unit.is_rate()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
@@ -171,7 +172,8 @@ pub(crate) fn results() -> Results {
 }
 
 pub(crate) fn digest() -> Digest {
-    Digest::new(&results())
+    static DIGEST: LazyLock<Digest> = LazyLock::new(|| Digest::new(&results()));
+    DIGEST.clone()
 }
 
 /// The folder that this study would have left behind.

@@ -1,0 +1,473 @@
+//! `fusewire study compare A B`: what changed between two runs of a study, cell by cell.
+//!
+//! Compared are ratios to native, each study's own, so that a machine that was slower as a whole on
+//! one of the days is no regression. A change counts only beyond what both studies' native runs
+//! differ from themselves by.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use comfy_table::{Cell as Column, Color, Table, TableComponent, presets};
+use serde::Serialize;
+
+use super::error::ReportError;
+use super::statistics::{self, Interval, Verdict};
+use super::study::cell::Runs;
+use super::study::results::Results;
+use super::text::{self, number};
+use crate::study::record::{Cell, NATIVE, NATIVE_AGAIN, Outcome, Sample, Study, System};
+
+/// Compare two runs of a study, cell by cell, and fail if the second is worse
+///
+/// Exit status 0 without a regression, 3 with one, 1 if the folders cannot be compared.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(args_override_self = true)]
+pub struct Options {
+    /// The folder of the study before
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The folder of the study after
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// A change for the worse of so much speed is a regression, if it lies beyond noise as well
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = parse_percent)]
+    pub threshold: f64,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim_end().parse::<f64>() {
+        Ok(percent) if (0.0..100.0).contains(&percent) => Ok(percent),
+        _ => Err("a number from 0 to below 100 is expected".into()),
+    }
+}
+
+/// Two studies, compared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The folder before.
+    pub before: PathBuf,
+    /// The folder after.
+    pub after: PathBuf,
+    /// What a change must reach to be a regression, per cent of speed.
+    pub threshold_percent: f64,
+    /// Cells on systems that both studies measured.
+    pub changes: Vec<Change>,
+    /// Cells on systems that were measured before and failed after. Each is a regression.
+    pub failed: Vec<Failure>,
+    /// What only one of the studies has, or has otherwise: not compared.
+    pub not_compared: Vec<String>,
+    /// Number of regressions, failures included.
+    pub regressions: usize,
+}
+
+/// One cell on one system.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// Name of the cell.
+    pub cell: String,
+    /// What a reader sees.
+    pub title: String,
+    /// Name of the system.
+    pub system: String,
+    /// Ratio to native before: of rates a share, of times a multiple.
+    pub before: f64,
+    /// The same after.
+    pub after: f64,
+    /// Speed after over speed before, relative to native: above 1 is better.
+    pub speed: Interval,
+    /// The factor by which native alone may have changed; `None` without A/A in both studies.
+    pub noise: Option<f64>,
+    /// What may be said of the change.
+    pub verdict: Verdict,
+    /// Whether it is worse by more than the threshold.
+    pub is_regression: bool,
+}
+
+/// One cell on one system that works no more.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Failure {
+    /// Name of the cell.
+    pub cell: String,
+    /// Name of the system.
+    pub system: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Compares and prints; the answer is whether there is no regression.
+///
+/// # Errors
+/// [`ReportError`]: a folder that cannot be read, or two that have nothing in common.
+pub fn run(options: &Options) -> Result<bool, ReportError> {
+    let (before, after) = (Results::read(&options.before)?, Results::read(&options.after)?);
+    let comparison = Comparison::new(&before, &after, options.threshold);
+    if comparison.changes.is_empty() && comparison.failed.is_empty() {
+        let why = comparison.not_compared.first().map_or("no cell was measured", String::as_str);
+        return Err(ReportError::content(
+            &options.after,
+            format!("nothing to compare with {}: {why}", options.before.display()),
+        ));
+    }
+    let shown = match options.json {
+        true => serde_json::to_string_pretty(&comparison)?,
+        false => render(&comparison),
+    };
+    // A reader that has gone (`| head`) is no failure.
+    let _ = writeln!(std::io::stdout(), "{shown}");
+    Ok(comparison.regressions == 0)
+}
+
+impl Comparison {
+    /// Compares.
+    pub fn new(before: &Results, after: &Results, threshold_percent: f64) -> Self {
+        let mut comparison = Comparison {
+            before: before.folder.clone(),
+            after: after.folder.clone(),
+            threshold_percent,
+            changes: Vec::new(),
+            failed: Vec::new(),
+            not_compared: one_sided(before, after),
+            regressions: 0,
+        };
+        let native = |system: &System| [NATIVE, NATIVE_AGAIN].contains(&system.id.as_str());
+        for old in &before.study.cells {
+            let Some(new) = after.study.cells.iter().find(|cell| cell.id == old.id) else {
+                continue;
+            };
+            if !is_same_work(old, new) {
+                let problem = format!("cell {}: the same name, but other work", old.id);
+                comparison.not_compared.push(problem);
+                continue;
+            }
+            let both = before.study.systems.iter().filter(|system| {
+                !native(system) && after.study.systems.iter().any(|other| other.id == system.id)
+            });
+            let old_runs = Runs::of(old, &before.samples, before.study.seed);
+            let new_runs = Runs::of(new, &after.samples, after.study.seed);
+            for system in both {
+                if let Some(reason) = failure(new, &system.id, &old_runs, &after.samples) {
+                    let (cell, system) = (old.id.clone(), system.id.clone());
+                    comparison.failed.push(Failure { cell, system, reason });
+                } else {
+                    comparison.changes.extend(change(
+                        old,
+                        &system.id,
+                        [&old_runs, &new_runs],
+                        threshold_percent,
+                    ));
+                }
+            }
+        }
+        let worse = comparison.changes.iter().filter(|change| change.is_regression).count();
+        comparison.regressions = worse + comparison.failed.len();
+        comparison
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        self.changes.iter().filter(|change| change.verdict == verdict).count()
+    }
+}
+
+/// Whether two cells of one name measure the same.
+fn is_same_work(old: &Cell, new: &Cell) -> bool {
+    let work = |cell: &Cell| (cell.unit, cell.workload.clone(), cell.cache.clone(), cell.threads);
+    work(old) == work(new)
+}
+
+/// What only one of the studies has, and systems that are not what they were.
+fn one_sided<'a>(before: &'a Results, after: &'a Results) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut compare = |what: &str, old: BTreeSet<&str>, new: BTreeSet<&str>| {
+        for (only, ids) in [("before", old.difference(&new)), ("after", new.difference(&old))] {
+            let ids: Vec<&str> = ids.copied().collect();
+            if !ids.is_empty() {
+                differences.push(format!("{what} only {only}: {}", ids.join(", ")));
+            }
+        }
+    };
+    let cells = |study: &'a Study| study.cells.iter().map(|cell| cell.id.as_str()).collect();
+    let systems =
+        |study: &'a Study| study.systems.iter().map(|system| system.id.as_str()).collect();
+    compare("cells", cells(&before.study), cells(&after.study));
+    compare("systems", systems(&before.study), systems(&after.study));
+    for old in &before.study.systems {
+        let same = |new: &&System| new.id == old.id;
+        if let Some(new) = after.study.systems.iter().find(same)
+            && (&old.arguments, old.kind) != (&new.arguments, new.kind)
+        {
+            differences.push(format!(
+                "system {} had other arguments before: {} (compared nevertheless)",
+                old.id,
+                old.arguments.join(" ")
+            ));
+        }
+    }
+    let machine = |results: &Results| (results.environment.cpu.clone(), results.environment.cpus);
+    if machine(before) != machine(after) {
+        differences.push("another machine: only large changes mean anything".into());
+    }
+    differences
+}
+
+/// Why a cell that was measured before has no figure now.
+fn failure(cell: &Cell, system: &str, before: &Runs<'_>, after: &[Sample]) -> Option<String> {
+    if before.ratios(system).is_empty() {
+        return None;
+    }
+    let mut outcomes =
+        after.iter().filter(|sample| sample.cell == cell.id && sample.system == system);
+    let last = outcomes.next_back().map(|sample| &sample.outcome)?;
+    let any = outcomes.any(|sample| matches!(sample.outcome, Outcome::Measured(_)));
+    match last {
+        Outcome::Failed(reason) if !any => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+fn change(
+    cell: &Cell,
+    system: &str,
+    [old, new]: [&Runs<'_>; 2],
+    threshold_percent: f64,
+) -> Option<Change> {
+    let (before, after) = (old.ratios(system), new.ratios(system));
+    let is_rate = cell.unit.is_rate();
+    let speed = match is_rate {
+        true => statistics::bootstrap_change(&before, &after, old.seed()),
+        false => statistics::bootstrap_change(&after, &before, old.seed()),
+    }?;
+    // Both studies' native runs were noisy on their own; without A/A there is nothing to judge by.
+    let noise = old.noise_band().zip(new.noise_band()).map(|(old, new)| old * new);
+    let verdict = noise.map_or(Verdict::Unclear, |noise| statistics::verdict(speed, noise, true));
+    let is_regression =
+        verdict == Verdict::Slower && speed.median < 1.0 - threshold_percent / 100.0;
+    Some(Change {
+        cell: cell.id.clone(),
+        title: cell.title.clone(),
+        system: system.to_owned(),
+        before: statistics::median(&before)?,
+        after: statistics::median(&after)?,
+        speed,
+        noise,
+        verdict,
+        is_regression,
+    })
+}
+
+/// A table of the changes, the worst first, and what they come to.
+fn render(comparison: &Comparison) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    for line in [TableComponent::HeaderLines, TableComponent::MiddleHeaderIntersections] {
+        table.set_style(line, '─');
+    }
+    table.set_header([
+        "cell",
+        "system",
+        "before",
+        "after",
+        "speed after / before\n[95 % interval]",
+        "native alone",
+        "",
+    ]);
+    let mut changes: Vec<&Change> = comparison.changes.iter().collect();
+    changes.sort_by(|a, b| a.speed.median.total_cmp(&b.speed.median));
+    for change in changes {
+        let verdict = match change.is_regression {
+            true => Column::new("REGRESSION").fg(Color::Red),
+            false => Column::new(text::verdict(change.verdict)),
+        };
+        let speed = change.speed;
+        table.add_row([
+            Column::new(&change.title),
+            Column::new(&change.system),
+            Column::new(number(change.before)),
+            Column::new(number(change.after)),
+            Column::new(format!(
+                "{} [{}, {}]",
+                number(speed.median),
+                number(speed.low),
+                number(speed.high)
+            )),
+            Column::new(change.noise.map_or_else(|| "-".to_owned(), text::band)),
+            verdict,
+        ]);
+    }
+    let mut lines = vec![format!("{table}\n")];
+    lines.extend(comparison.failed.iter().map(|failure| {
+        format!("REGRESSION: {} on {} fails now: {}", failure.cell, failure.system, failure.reason)
+    }));
+    lines.extend(comparison.not_compared.iter().map(|text| format!("Beware: {text}.")));
+    lines.push(format!(
+        "{} compared: {} same, {} faster, {} slower, {} unclear; {} regressions beyond {} % and noise.",
+        comparison.changes.len() + comparison.failed.len(),
+        comparison.count(Verdict::Same),
+        comparison.count(Verdict::Faster),
+        comparison.count(Verdict::Slower),
+        comparison.count(Verdict::Unclear),
+        comparison.regressions,
+        comparison.threshold_percent
+    ));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+    use crate::report::study::fixture;
+    use crate::study::record::Measurement;
+
+    /// The fixture with each run's time changed.
+    fn results(mut factor: impl FnMut(&str, &str) -> f64) -> Results {
+        let mut results = fixture::results();
+        for sample in &mut results.samples {
+            if let Outcome::Measured(run) = &mut sample.outcome {
+                run.seconds *= factor(&sample.cell, &sample.system);
+            }
+        }
+        results
+    }
+
+    fn find<'a>(comparison: &'a Comparison, cell: &str, system: &str) -> &'a Change {
+        let mut changes = comparison.changes.iter();
+        changes.find(|change| change.cell == cell && change.system == system).expect("is compared")
+    }
+
+    #[test]
+    fn a_study_against_itself_has_no_regression() {
+        let results = fixture::results();
+        let comparison = Comparison::new(&results, &results, 0.0);
+        assert_eq!((comparison.regressions, comparison.changes.len()), (0, 7));
+        assert!(comparison.changes.iter().all(|change| change.verdict == Verdict::Same));
+        assert_eq!(comparison.not_compared, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_became_slower_is_a_regression_beyond_the_threshold_alone() {
+        let before = results(|_, _| 1.0);
+        let after = results(|cell, system| match (cell, system) {
+            ("read" | "open-1", "default") => 1.3,
+            ("open-2", "default") => 0.5,
+            _ => 1.0,
+        });
+        let comparison = Comparison::new(&before, &after, 5.0);
+        assert_eq!(comparison.regressions, 2, "a rate and a time");
+        for cell in ["read", "open-1"] {
+            let change = find(&comparison, cell, "default");
+            assert!(change.is_regression && change.verdict == Verdict::Slower, "{change:?}");
+            assert!((change.speed.median - 1.0 / 1.3).abs() < 0.01, "{change:?}");
+        }
+        assert_eq!(find(&comparison, "open-2", "default").verdict, Verdict::Faster);
+        let text = render(&comparison);
+        assert!(text.contains("2 regressions beyond 5 %"), "{text}");
+        assert!(text.lines().nth(3).is_some_and(|line| line.contains("REGRESSION")), "{text}");
+        assert_eq!(Comparison::new(&before, &after, 30.0).regressions, 0);
+    }
+
+    #[test]
+    fn a_slower_machine_is_no_regression() {
+        let comparison = Comparison::new(&results(|_, _| 1.0), &results(|_, _| 3.0), 0.0);
+        assert_eq!(comparison.regressions, 0);
+    }
+
+    #[test]
+    fn what_fails_now_is_a_regression_and_what_failed_before_is_none() {
+        let before = fixture::results();
+        let mut after = fixture::results();
+        for sample in &mut after.samples {
+            match (sample.cell.as_str(), sample.system.as_str()) {
+                ("read", "default") => sample.outcome = Outcome::Failed("read: EIO".into()),
+                ("unlink", "default") => {
+                    let run = Measurement { operations: 1, seconds: 1.0, ..Measurement::default() };
+                    sample.outcome = Outcome::Measured(Box::new(run));
+                }
+                _ => {}
+            }
+        }
+        let comparison = Comparison::new(&before, &after, 5.0);
+        assert_eq!(comparison.regressions, 1);
+        assert_eq!(comparison.failed[0].reason, "read: EIO");
+        assert!(render(&comparison).contains("read on default fails now: read: EIO"));
+        assert_eq!(Comparison::new(&after, &before, 5.0).failed[0].cell, "unlink");
+    }
+
+    #[test]
+    fn what_differs_is_not_compared_but_named() {
+        let before = fixture::results();
+        let mut after = fixture::results();
+        after.study.cells[0].cache = "cold".into();
+        after.study.cells[1].id = "opens".into();
+        after.study.systems[2].arguments = vec!["--other".into()];
+        after.study.systems[3].id = "product".into();
+        after.environment.cpus = 64;
+        let comparison = Comparison::new(&before, &after, 5.0);
+        let told = comparison.not_compared.join("\n");
+        for part in [
+            "cells only before: open-1",
+            "cells only after: opens",
+            "systems only before: default",
+            "system base had other arguments before: --base",
+            "another machine",
+            "cell read: the same name, but other work",
+        ] {
+            assert!(told.contains(part), "{part} in\n{told}");
+        }
+        assert_eq!(comparison.changes.len(), 2, "open-2 and unlink on base");
+    }
+
+    #[test]
+    fn noise_is_hardly_ever_a_regression() {
+        let mut rng = StdRng::seed_from_u64(17);
+        for noise in [0.03, 0.3] {
+            let mut compared = 0;
+            let mut wrong = 0;
+            for _ in 0..12 {
+                let mut run = || {
+                    let deviate = (0..12).map(|_| rng.random_range(0.0..1.0)).sum::<f64>() - 6.0;
+                    (noise * deviate).exp()
+                };
+                let before = results(|_, _| run());
+                let after = results(|_, _| run());
+                let comparison = Comparison::new(&before, &after, 0.0);
+                compared += comparison.changes.len();
+                wrong += comparison.regressions;
+            }
+            assert!(wrong * 100 <= compared * 2, "{wrong} of {compared} with noise {noise}");
+        }
+    }
+
+    #[test]
+    fn folders_with_nothing_in_common_are_refused() {
+        let (a, b) = (fixture::folder(), fixture::folder());
+        std::fs::write(b.path().join("samples.jsonl"), "").expect("can be written");
+        let options = |after: &Path| Options {
+            before: a.path().to_owned(),
+            after: after.to_owned(),
+            threshold: 5.0,
+            json: true,
+        };
+        let error = run(&options(b.path())).expect_err("has no samples").to_string();
+        assert!(error.contains("nothing to compare with"), "{error}");
+        let error = run(&options(Path::new("/nowhere"))).expect_err("no such folder").to_string();
+        assert!(error.contains("study ls"), "{error}");
+    }
+
+    #[test]
+    fn thresholds_are_percentages() {
+        assert_eq!(parse_percent("5"), Ok(5.0));
+        assert_eq!(parse_percent("2.5 %"), Ok(2.5));
+        for wrong in ["-1", "100", "x", "NaN"] {
+            assert!(parse_percent(wrong).is_err(), "{wrong}");
+        }
+    }
+}
