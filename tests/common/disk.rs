@@ -43,6 +43,8 @@ pub(crate) struct Disk {
     // Dropped in this order: first the mount, then the directory that holds it.
     mounted: Option<Mounted>,
     folder: TempDir,
+    /// The image's bytes, by now without a name.
+    image: Option<File>,
     /// Why it is not an ext4 image, if it is not.
     pub(crate) fallback: Option<String>,
 }
@@ -50,12 +52,24 @@ pub(crate) struct Disk {
 impl Disk {
     /// An ext4 of `bytes`, or the temporary folder itself where loop devices are not to be had.
     pub(crate) fn new(bytes: u64) -> Result<Self, String> {
+        Self::with_options(bytes, "loop")
+    }
+
+    /// The same under these options of mount(8), among them `loop`.
+    pub(crate) fn with_options(bytes: u64, options: &str) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("fusewire-test-").tempdir();
         let folder = folder.map_err(|error| format!("make a temporary folder: {error}"))?;
-        match mount_image(folder.path(), bytes) {
-            Ok(mounted) => Ok(Disk { mounted: Some(mounted), folder, fallback: None }),
-            Err(reason) => Ok(Disk { mounted: None, folder, fallback: Some(reason) }),
-        }
+        let (mounted, image, fallback) = match mount_image(folder.path(), bytes, options) {
+            Ok((mounted, image)) => (Some(mounted), Some(image), None),
+            Err(reason) => (None, None, Some(reason)),
+        };
+        Ok(Disk { mounted, folder, image, fallback })
+    }
+
+    /// The image under it: what the loop device has been given, and nothing else.
+    pub(crate) fn image(&self) -> Result<&File, String> {
+        let missing = || self.fallback.clone().unwrap_or_default();
+        self.image.as_ref().ok_or_else(|| format!("an ext4 image is needed: {}", missing()))
     }
 
     /// Its root.
@@ -83,19 +97,25 @@ impl Disk {
     }
 }
 
-fn mount_image(folder: &Path, bytes: u64) -> Result<Mounted, String> {
+fn mount_image(folder: &Path, bytes: u64, options: &str) -> Result<(Mounted, File), String> {
     let (image, target) = (folder.join("ext4.image"), folder.join("disk"));
-    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+    let file = fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .and_then(|()| fs::create_dir(&target))
-        .and_then(|()| File::create(&image))
+        .and_then(|()| File::create_new(&image))
         .and_then(|file| file.set_len(bytes))
+        .and_then(|()| File::open(&image))
         .map_err(|error| format!("make an image in {}: {error}", folder.display()))?;
-    let options = "lazy_itable_init=0,lazy_journal_init=0";
-    run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-E", options]).arg(&image))?;
-    run(Command::new("mount").args(["-o", "loop"]).args([&image, &target]))?;
-    let mounted = Mounted(target);
+    let complete = "lazy_itable_init=0,lazy_journal_init=0";
+    run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-E", complete]).arg(&image))?;
+    let mounted = mount_at(&image, &target, options)?;
     fs::remove_file(&image).map_err(|error| format!("unlink the image: {error}"))?;
-    Ok(mounted)
+    Ok((mounted, file))
+}
+
+/// Mounts `what` on `target` as mount(8) does.
+pub(crate) fn mount_at(what: &Path, target: &Path, options: &str) -> Result<Mounted, String> {
+    run(Command::new("mount").args(["-o", options]).args([what, target]))?;
+    Ok(Mounted(target.to_owned()))
 }
 
 /// Mounts `source` on `target` once more, under `options` of the mount: what a plain directory looks

@@ -238,6 +238,18 @@ pub(crate) fn readahead(fd: impl AsFd, offset: i64, len: usize) -> Result<(), Er
     count(result).map(drop)
 }
 
+/// pwritev2(2) of one buffer, with these flags.
+pub(crate) fn pwrite_flags(
+    fd: impl AsFd,
+    data: &[u8],
+    offset: i64,
+    flags: i32,
+) -> Result<usize, Errno> {
+    let slice = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: the kernel only reads from `data`, which outlives the call, as does the one iovec.
+    count(unsafe { libc::pwritev2(fd.as_fd().as_raw_fd(), &raw const slice, 1, offset, flags) })
+}
+
 /// sync_file_range(2) with wait, write, wait.
 pub(crate) fn sync_file_range(fd: impl AsFd, offset: i64, len: i64) -> Result<(), Errno> {
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE

@@ -23,13 +23,11 @@ mod tool;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::daemon::stacks;
 use common::disk::Disk;
+use common::limit::within;
 use libtest_mimic::{Arguments, Trial};
 use nix::mount::{MsFlags, mount};
 
@@ -143,33 +141,9 @@ fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
     let trial = |(name, body): &(&'static str, Body)| {
         let (ground, name, body) = (ground.cloned(), *name, *body);
         Trial::test(name, move || match ground {
-            Some(ground) => within_limit(name, ground, body).map_err(Into::into),
+            Some(ground) => within(TIME_LIMIT, name, move || body(&ground)).map_err(Into::into),
             None => Ok(()),
         })
     };
     TESTS.iter().map(trial).collect()
-}
-
-/// One test that hangs ends itself and the others, but not the whole run.
-fn within_limit(name: &str, ground: Arc<Ground>, body: Body) -> Result<(), String> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let (give, get) = channel();
-    let began = Instant::now();
-    thread::spawn(move || give.send(body(&ground)));
-    match get.recv_timeout(TIME_LIMIT) {
-        Ok(result) => {
-            eprintln!("{name}: {:.1?}", began.elapsed());
-            result
-        }
-        Err(RecvTimeoutError::Disconnected) => Err("it panicked".to_owned()),
-        Err(_) => {
-            let _one = ONE_AT_A_TIME.lock();
-            let tasks = stacks("/proc/self/task");
-            // Everyone but this process, which is the first of its namespace.
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::SIGKILL);
-            let freed = get.recv_timeout(Duration::from_secs(10)).is_ok();
-            Err(format!("it hung; killed every process, which freed it: {freed}\n{tasks}"))
-        }
-    }
 }

@@ -28,6 +28,9 @@ pub(super) fn call(shell: &mut Shell, args: &Args) -> Option<Outcome> {
         "pread" => read(args.size(3), |buffer| uio::pread(fd(1), buffer, args.number(2))),
         "write" => wrote(aligned(&args.data(2), |data| unistd::write(fd(1), data))),
         "pwrite" => wrote(aligned(&args.data(3), |data| uio::pwrite(fd(1), data, args.number(2)))),
+        "pwritedsync" => {
+            wrote(raw::pwrite_flags(fd(1), &args.data(3), args.number(2), libc::RWF_DSYNC))
+        }
         "writev" | "pwritev" => writev(shell, args),
         "preadv" => preadv(shell, args),
         "copy" => {

@@ -33,6 +33,10 @@ pub(super) fn call(shell: &mut Shell, args: &Args) -> Option<Outcome> {
         "ftruncate" => done(unistd::ftruncate(fd(1), args.number(2))),
         "fsync" => done(unistd::fsync(fd(1))),
         "fdatasync" => done(unistd::fdatasync(fd(1))),
+        "sync" => {
+            unistd::sync();
+            Ok(String::new())
+        }
         "syncfs" => done(unistd::syncfs(fd(1))),
         "syncrange" => done(raw::sync_file_range(fd(1), args.number(2), args.number(3))),
         "fstatfs" => done(nix::sys::statfs::fstatfs(fd(1))),
