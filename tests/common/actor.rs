@@ -29,6 +29,10 @@ pub(crate) const BOB: Who = Who { name: "bob", uid: 1002, gid: 1002, groups: &[2
 /// An ordinary user in many groups.
 pub(crate) const CAROL: Who =
     Who { name: "carol", uid: 1003, gid: 1003, groups: &[2000, 2001, 2002, 2003, 2004] };
+/// An ordinary user whom no rule but that for others fits.
+pub(crate) const DAVE: Who = Who { name: "dave", uid: 1005, gid: 1005, groups: &[] };
+/// An ordinary user whose first group is 2000.
+pub(crate) const ERIN: Who = Who { name: "erin", uid: 1004, gid: 2000, groups: &[] };
 /// Another process of root.
 pub(crate) const SECOND: Who = Who { name: "second", uid: 0, gid: 0, groups: &[] };
 /// A third process of root.

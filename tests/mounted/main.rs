@@ -26,6 +26,7 @@ mod behind;
 mod data;
 mod dir;
 mod locks;
+mod matrix;
 mod mixing;
 mod mmap;
 mod names;
@@ -63,6 +64,7 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
     ("behind", behind::ALL),
     ("owner", owner::ALL),
     ("perm", perm::ALL),
+    ("matrix", matrix::ALL),
     ("setid", setid::ALL),
     ("options", options::ALL),
     ("workload", workload::ALL),

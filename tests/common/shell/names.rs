@@ -60,6 +60,11 @@ pub(super) fn call(shell: &mut Shell, args: &Args) -> Option<Outcome> {
             stat::umask(mode(args, 1));
             Ok(String::new())
         }
+        "fsuid" => {
+            let uid = u32::try_from(args.number(1)).expect("a user id is not negative");
+            unistd::setfsuid(Uid::from_raw(uid));
+            Ok(String::new())
+        }
         "install" => install(&path(1), &args.rest(2)),
         "copyin" => copy_in(&path(1), args.text(2)),
         "exec" => exec(&path(1), args),
