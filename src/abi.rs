@@ -268,5 +268,7 @@ pub const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 pub const OPEN_KILL_SUIDGID: u32 = 1;
 /// `SetxattrIn::setxattr_flags`: clear set-group-id along with this change of the ACL.
 pub const SETXATTR_ACL_KILL_SGID: u32 = 1;
+/// `IoctlIn::flags`: the file is a directory.
+pub const IOCTL_DIR: u32 = 1 << 4;
 /// `FsyncIn::fsync_flags`: data only.
 pub const FSYNC_FDATASYNC: u32 = 1;

@@ -30,6 +30,11 @@ pub struct Config {
     pub pin: bool,
     /// Largest READ and WRITE, bytes, a multiple of the page size; `None` is what suits the transport.
     pub max_write: Option<u32>,
+    /// What the mount is for.
+    pub profile: Profile,
+    /// Extended attributes can be read and set. Without them the kernel asks for none, not even for
+    /// the capabilities of a file before it is written to.
+    pub xattr: bool,
     /// What keeps the kernel's caches true to a source that others change, too.
     pub coherence: Coherence,
     /// The program whose `notify` command tells the kernel what it may have to wait for: this one.
@@ -59,6 +64,8 @@ impl Config {
             workers: None,
             pin: false,
             max_write: None,
+            profile: Profile::General,
+            xattr: true,
             coherence: Coherence::Auto,
             notifier: None,
             entry_timeout: None,
@@ -104,6 +111,17 @@ impl MountOptions {
             ..self.clone()
         }
     }
+}
+
+/// What a mount is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Everything.
+    #[default]
+    General,
+    /// Reading what seldom changes: read-only, and the kernel opens files by itself and reads them
+    /// through its page cache, so that it asks for nothing that it has seen.
+    ReadMostly,
 }
 
 /// What keeps the kernel's caches true to a source that others change, too.

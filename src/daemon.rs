@@ -17,7 +17,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::cli;
-use crate::config::{Coherence, Config, DataMode, Transport};
+use crate::config::{Coherence, Config, DataMode, Profile, Transport};
 use crate::control::{client, server};
 use crate::metrics::process;
 use crate::metrics::snapshot::Snapshot;
@@ -258,6 +258,15 @@ fn control(config: &Config, fs: &Arc<impl Shown>, info: &Arc<Info>) {
     }
 }
 
+/// Who may enter, and what the mount is for.
+fn profile(config: &Config) -> String {
+    let who = if config.mount.allow_other { "shared" } else { "owner" };
+    match config.profile {
+        Profile::General => who.to_owned(),
+        Profile::ReadMostly => format!("{who}, read-mostly"),
+    }
+}
+
 /// A picture of the live mount.
 fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
     let (requests, totals) = info.metrics.requests();
@@ -281,7 +290,7 @@ fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
         uptime_seconds: info.started.elapsed().as_secs_f64(),
         source: path(&config.source),
         mountpoint: path(&config.mountpoint),
-        profile: if config.mount.allow_other { "shared" } else { "owner" }.to_owned(),
+        profile: profile(config),
         transport: info.transport.clone(),
         data,
         coherence: fs.coherence(),

@@ -20,7 +20,7 @@ pub use study::Study;
 
 use null::NullArgs;
 
-use crate::config::{Config, DataMode, DevIo, Transport};
+use crate::config::{Config, DataMode, DevIo, Profile, Transport};
 use crate::study::DemoOptions;
 use crate::{doctor, stats_view, umount};
 
@@ -181,6 +181,8 @@ Keys of -o only:
   ro, rw                 read-only or not
   nosuid, nodev, noexec  and suid, dev, exec
   noatime                and atime, relatime
+  profile=read-mostly    read-only, and what was seen once is read again without a request
+  xattr=off              no extended attributes, and no request that asks for one
 
 What fstab brings (defaults, nofail, noauto, user, _netdev, x-*, comment=...) is passed over. A comma
 inside a value is written '\\,', a backslash '\\\\'. Of duplicates the last one wins.";
@@ -391,7 +393,8 @@ impl MountArgs {
             ],
         );
         let list = |mount: &mut Mount, list: &str| options::apply_list(mount, list, self.sloppy);
-        let mount = self.daemon.replay(mount, matches, given, list)?;
+        let mut mount = self.daemon.replay(mount, matches, given, list)?;
+        settle_profile(&mut mount.config)?;
         match (mount.config.transport, mount.config.data) {
             (Transport::Fuser, DataMode::Passthrough) => {
                 Err("--transport fuser copies all data: leave out --data passthrough".to_owned())
@@ -410,6 +413,30 @@ impl MountArgs {
             _ => Ok(mount),
         }
     }
+}
+
+/// What a profile implies, and what it does not go with.
+fn settle_profile(config: &mut Config) -> Result<(), String> {
+    if !config.xattr && config.mount.default_permissions {
+        return Err(
+            "xattr=off does not go with allow_other or default_permissions: the kernel would \
+                    no longer see the ACLs that it checks; leave out one of them"
+                .to_owned(),
+        );
+    }
+    if config.profile == Profile::ReadMostly {
+        if [DataMode::Passthrough, DataMode::Splice].contains(&config.data) {
+            return Err(
+                "profile=read-mostly reads through the kernel's page cache: leave out --data"
+                    .to_owned(),
+            );
+        }
+        config.data = DataMode::Copy;
+        config.mount.ro = true;
+        // Nobody asks the daemon whether a file may be opened, and only root may open all.
+        config.mount.default_permissions |= config.xattr && !nix::unistd::geteuid().is_root();
+    }
+    Ok(())
 }
 
 /// The daemon works from `/`, so no relative path may outlive this process's working directory.

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use super::Mount;
-use crate::config::{Coherence, DataMode, DevIo, Sched, Transport};
+use crate::config::{Coherence, DataMode, DevIo, Profile, Sched, Transport};
 
 /// A `-o` argument that can not be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -224,6 +224,30 @@ const TABLE: &[(&str, Takes)] = &[
             },
         },
     ),
+    (
+        "profile",
+        Value {
+            accepts: "general or read-mostly",
+            set: |mount, value| {
+                mount.config.profile = Profile::from_str(value, false).ok()?;
+                Some(())
+            },
+        },
+    ),
+    (
+        "xattr",
+        Value {
+            accepts: "on or off",
+            set: |mount, value| {
+                mount.config.xattr = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return None,
+                };
+                Some(())
+            },
+        },
+    ),
     // What `mount` shows.
     (
         "fsname",
@@ -295,8 +319,16 @@ const TABLE: &[(&str, Takes)] = &[
 ];
 
 /// Keys that say how a source is shown.
-const OF_A_SOURCE: [&str; 6] =
-    ["data", "coherence", "entry_timeout", "attr_timeout", "negative_timeout", "fd_cache"];
+const OF_A_SOURCE: [&str; 8] = [
+    "data",
+    "coherence",
+    "entry_timeout",
+    "attr_timeout",
+    "negative_timeout",
+    "fd_cache",
+    "profile",
+    "xattr",
+];
 
 /// Obeys one `-o` argument: a comma-separated list. With `sloppy` unknown keys are passed over.
 pub(super) fn apply_list(mount: &mut Mount, list: &str, sloppy: bool) -> Result<(), OptionError> {

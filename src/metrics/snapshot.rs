@@ -20,7 +20,8 @@ pub struct Snapshot {
     pub source: String,
     /// Where it is shown.
     pub mountpoint: String,
-    /// `owner` (no allow_other) or `shared` (allow_other with default_permissions).
+    /// `owner` (no allow_other) or `shared` (allow_other with default_permissions), and
+    /// `, read-mostly` behind it.
     pub profile: String,
     /// How requests arrive.
     pub transport: Transport,

@@ -45,6 +45,11 @@ impl DirStream {
         self.dir = None;
     }
 
+    /// The position of the next entry.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Goes to `offset`. What is read ahead is dropped unless it is just what comes next; from the
     /// start everything is read anew, as rewinddir(3) promises.
     fn seek(&mut self, offset: u64) -> Result<()> {
@@ -72,7 +77,7 @@ impl DirStream {
         Ok(Some((self.dir.as_ref().expect(OPEN).as_fd(), entry, record)))
     }
 
-    fn advance(&mut self, record: usize, position: u64) {
+    pub(super) fn advance(&mut self, record: usize, position: u64) {
         self.ahead.start += record;
         self.position = position;
     }
@@ -110,6 +115,9 @@ fn parse(bytes: &[u8]) -> Option<(DirEntry<'_>, usize)> {
 
 impl Local {
     pub(super) fn do_opendir(&self, nodeid: NodeId, args: &abi::OpenIn) -> Result<Opened> {
+        if self.lists_by_itself() {
+            return Err(Errno::ENOSYS);
+        }
         let inode = self.inodes.get(nodeid)?;
         let asked = OFlag::from_bits_retain(args.flags.cast_signed());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | (asked & OFlag::O_NOATIME);
@@ -122,8 +130,13 @@ impl Local {
         Ok(Opened { fh: self.handles.open_dir(dir), flags, backing: None })
     }
 
-    pub(super) fn do_readdir(&self, args: &abi::ReadIn, sink: &mut DirSink<'_, '_>) -> Result<()> {
-        self.fill(args, |_, entry| sink.push(entry))
+    pub(super) fn do_readdir(
+        &self,
+        nodeid: NodeId,
+        args: &abi::ReadIn,
+        sink: &mut DirSink<'_, '_>,
+    ) -> Result<()> {
+        self.fill(nodeid, args, |_, entry| sink.push(entry))
     }
 
     pub(super) fn do_readdirplus(
@@ -132,7 +145,7 @@ impl Local {
         args: &abi::ReadIn,
         sink: &mut DirSink<'_, '_>,
     ) -> Result<()> {
-        self.fill(args, |dir, entry| {
+        self.fill(nodeid, args, |dir, entry| {
             // A lookup is counted by the kernel only if it is told: look up what surely fits.
             if !sink.fits_plus(entry.name.len()) {
                 return Err(Full);
@@ -160,35 +173,82 @@ impl Local {
 
     fn fill(
         &self,
+        nodeid: NodeId,
         args: &abi::ReadIn,
-        mut push: impl FnMut(BorrowedFd<'_>, DirEntry<'_>) -> std::result::Result<(), Full>,
+        push: impl FnMut(BorrowedFd<'_>, DirEntry<'_>) -> std::result::Result<(), Full>,
     ) -> Result<()> {
-        let dir = self.handles.dir(Fh(args.fh))?;
-        let mut stream = dir.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.seek(args.offset)?;
-        let mut first = true;
-        loop {
-            let (record, position) = match stream.peek() {
-                Ok(None) => return Ok(()),
-                Ok(Some((dir, entry, record))) => match push(dir, entry) {
-                    Ok(()) => (record, entry.next_offset),
-                    Err(Full) => return Ok(()),
-                },
-                // Entries that were pushed are the answer; the next READDIR meets the error.
-                Err(errno) if first => return Err(errno),
-                Err(_) => return Ok(()),
-            };
-            stream.advance(record, position);
-            first = false;
+        if !self.lists_by_itself() {
+            let dir = self.handles.dir(Fh(args.fh))?;
+            let mut stream = dir.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            return fill_from(&mut stream, args.offset, push);
         }
+        let listing = self.streams.listing(args.offset);
+        let mut stream = match self.streams.take(nodeid, args.offset, listing) {
+            Some(stream) => stream,
+            None => {
+                let mut stream = DirStream::default();
+                stream.open(self.open_listed(nodeid)?);
+                stream
+            }
+        };
+        fill_from(&mut stream, args.offset, push)?;
+        self.streams.keep(nodeid, listing, stream);
+        Ok(())
     }
 
-    pub(super) fn do_fsyncdir(&self, args: &abi::FsyncIn) -> Result<()> {
-        let dir = self.handles.dir(Fh(args.fh))?;
-        let stream = dir.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        match args.fsync_flags & abi::FSYNC_FDATASYNC != 0 {
-            true => fdatasync(&*stream),
-            false => fsync(&*stream),
+    /// Opens a directory that the kernel has opened by itself.
+    fn open_listed(&self, nodeid: NodeId) -> Result<OwnedFd> {
+        let inode = self.inodes.get(nodeid)?;
+        let opened = self.inodes.open(&inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+        // Deleted behind the mount: as one that was opened before is then read.
+        opened.map_err(|errno| if errno == Errno::ESTALE { Errno::ENOENT } else { errno })
+    }
+
+    /// Does something to an open directory.
+    pub(super) fn with_dir<T>(
+        &self,
+        nodeid: NodeId,
+        fh: Fh,
+        act: impl FnOnce(BorrowedFd<'_>) -> Result<T>,
+    ) -> Result<T> {
+        if self.lists_by_itself() {
+            return act(self.open_listed(nodeid)?.as_fd());
         }
+        let dir = self.handles.dir(fh)?;
+        let stream = dir.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        act(stream.as_fd())
+    }
+
+    pub(super) fn do_fsyncdir(&self, nodeid: NodeId, args: &abi::FsyncIn) -> Result<()> {
+        self.with_dir(nodeid, Fh(args.fh), |dir| {
+            match args.fsync_flags & abi::FSYNC_FDATASYNC != 0 {
+                true => fdatasync(dir),
+                false => fsync(dir),
+            }
+        })
+    }
+}
+
+/// Pushes entries from `offset` on, until there is no more room or no more entry.
+fn fill_from(
+    stream: &mut DirStream,
+    offset: u64,
+    mut push: impl FnMut(BorrowedFd<'_>, DirEntry<'_>) -> std::result::Result<(), Full>,
+) -> Result<()> {
+    stream.seek(offset)?;
+    let mut first = true;
+    loop {
+        let (record, position) = match stream.peek() {
+            Ok(None) => return Ok(()),
+            Ok(Some((dir, entry, record))) => match push(dir, entry) {
+                Ok(()) => (record, entry.next_offset),
+                Err(Full) => return Ok(()),
+            },
+            // Entries that were pushed are the answer; the next READDIR meets the error.
+            Err(errno) if first => return Err(errno),
+            Err(_) => return Ok(()),
+        };
+        stream.advance(record, position);
+        first = false;
     }
 }

@@ -8,8 +8,9 @@ use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate};
 use nix::sys::uio::pwrite;
 use nix::unistd::{Whence, fdatasync, fsync, lseek, syncfs};
 
-use super::Local;
+use super::backing::IoMode;
 use super::handle::OpenFile;
+use super::{Local, shared};
 use crate::abi;
 use crate::fs::{Caller, Data, Fh, IoctlBuffers, NodeId, Result};
 use crate::sys::caller::{self, impersonate};
@@ -24,8 +25,25 @@ const IOCTLS: [u32; 5] = [0x8008_6601, 0x4008_6602, 0x8008_7601, 0x801c_581f, 0x
 const COPY_MAX: usize = 64 << 20;
 
 impl Local {
-    pub(super) fn do_read(&self, args: &abi::ReadIn) -> Result<Data<'_>> {
-        let open = self.handles.file(Fh(args.fh))?;
+    /// The open file of a request; of one that the kernel has opened by itself, one that is opened
+    /// for this request.
+    fn open_file(&self, nodeid: NodeId, fh: u64, flags: u32) -> Result<OpenFile> {
+        if !self.settings.opens_by_itself {
+            return self.handles.file(Fh(fh));
+        }
+        let inode = self.inodes.get(nodeid)?;
+        let fd = self.inodes.open(&inode, OFlag::O_RDONLY)?;
+        let flags = OFlag::from_bits_retain(flags.cast_signed());
+        let direct_alignment = match flags.contains(OFlag::O_DIRECT) {
+            true => objfd::direct_alignment(fd.as_fd()),
+            false => 1,
+        };
+        let (file, mode) = (shared(fd), IoMode::Cached);
+        Ok(OpenFile { file, inode, flags, mode, direct_alignment })
+    }
+
+    pub(super) fn do_read(&self, nodeid: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
+        let open = self.open_file(nodeid, args.fh, args.flags)?;
         open.check_alignment(args.flags, args.offset, args.size)?;
         let file = open.file.clone();
         Ok(Data::FileRange { file, offset: args.offset, len: args.size })
@@ -66,8 +84,8 @@ impl Local {
         u32::try_from(taken).map_err(|_| Errno::EIO)
     }
 
-    pub(super) fn do_fsync(&self, args: &abi::FsyncIn) -> Result<()> {
-        let open = self.handles.file(Fh(args.fh))?;
+    pub(super) fn do_fsync(&self, nodeid: NodeId, args: &abi::FsyncIn) -> Result<()> {
+        let open = self.open_file(nodeid, args.fh, 0)?;
         match args.fsync_flags & abi::FSYNC_FDATASYNC != 0 {
             true => fdatasync(&open.file),
             false => fsync(&open.file),
@@ -84,8 +102,8 @@ impl Local {
         fallocate(&open.file, mode, offset, length)
     }
 
-    pub(super) fn do_lseek(&self, args: &abi::LseekIn) -> Result<u64> {
-        let open = self.handles.file(Fh(args.fh))?;
+    pub(super) fn do_lseek(&self, nodeid: NodeId, args: &abi::LseekIn) -> Result<u64> {
+        let open = self.open_file(nodeid, args.fh, 0)?;
         let whence = match i32::try_from(args.whence) {
             Ok(libc::SEEK_DATA) => Whence::SeekData,
             Ok(libc::SEEK_HOLE) => Whence::SeekHole,
@@ -113,20 +131,24 @@ impl Local {
         Ok(copied as u64)
     }
 
-    pub(super) fn do_ioctl(&self, args: &abi::IoctlIn, buffers: IoctlBuffers<'_>) -> Result<i32> {
+    pub(super) fn do_ioctl(
+        &self,
+        nodeid: NodeId,
+        args: &abi::IoctlIn,
+        buffers: IoctlBuffers<'_>,
+    ) -> Result<i32> {
         if !IOCTLS.contains(&args.cmd) {
             return Err(Errno::ENOTTY);
         }
-        let fh = Fh(args.fh);
         let mut argument = [0; 64];
         let input = buffers.input;
         argument.get_mut(..input.len()).ok_or(Errno::EINVAL)?.copy_from_slice(input);
-        let result = match self.handles.file(fh) {
-            Ok(open) => objfd::ioctl(open.file.as_fd(), args.cmd, &mut argument)?,
-            Err(_) => {
-                let dir = self.handles.dir(fh)?;
-                let stream = dir.stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                objfd::ioctl(stream.as_fd(), args.cmd, &mut argument)?
+        let result = match args.flags & abi::IOCTL_DIR != 0 {
+            true => self
+                .with_dir(nodeid, Fh(args.fh), |dir| objfd::ioctl(dir, args.cmd, &mut argument))?,
+            false => {
+                let open = self.open_file(nodeid, args.fh, 0)?;
+                objfd::ioctl(open.file.as_fd(), args.cmd, &mut argument)?
             }
         };
         let len = buffers.output.len();

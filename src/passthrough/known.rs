@@ -12,6 +12,8 @@ use crate::sys::handle::FileHandle;
 pub(super) struct Shown {
     pub(super) inodes: Arc<InodeTable>,
     pub(super) answers: Arc<Answers>,
+    /// The kernel opens files by itself, and keeps what it has read of any.
+    pub(super) opens_by_itself: bool,
 }
 
 impl Known for Shown {
@@ -20,7 +22,8 @@ impl Known for Shown {
     }
 
     fn data_changed(&self, nodeid: NodeId) -> bool {
-        self.inodes.live(nodeid).is_some_and(|inode| inode.data_changed())
+        let kept = self.inodes.live(nodeid).is_some_and(|inode| inode.data_changed());
+        kept || self.opens_by_itself
     }
 
     fn all(&self) -> Vec<NodeId> {

@@ -15,6 +15,7 @@ mod known;
 mod namespace;
 mod open;
 mod shard;
+mod streams;
 mod xattr;
 
 use std::ffi::CStr;
@@ -33,7 +34,7 @@ use nix::sys::statfs::{
 
 use crate::abi::{self, InitFlags};
 use crate::coherence::{Answer, Answers, Prospect, Upkeep};
-use crate::config::{Config, DataMode, MountOptions};
+use crate::config::{Config, DataMode, MountOptions, Profile};
 use crate::fs::{
     Attributes, Caller, Data, DirSink, Entry, Fh, Filesystem, IoctlBuffers, Kernel, Name,
     Negotiated, NodeId, Opened, Payload, Rename, Result, SetXattr, StatxReply, Wanted,
@@ -46,6 +47,7 @@ use crate::sys::objfd;
 use backing::{DataPath, Registrar, Writer};
 use handle::HandleTable;
 use inode::{Access, InodeTable};
+use streams::Streams;
 
 /// Not in the C library's list.
 const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
@@ -57,6 +59,7 @@ pub struct Local {
     answers: Arc<Answers>,
     upkeep: Upkeep,
     handles: HandleTable,
+    streams: Streams,
     /// Chosen by init, which comes again if a first connection was given up.
     data: RwLock<Option<Arc<DataPath>>>,
     settings: Settings,
@@ -71,6 +74,9 @@ struct Settings {
     data: DataMode,
     /// allow_other or default_permissions: the kernel checks every caller's permissions.
     kernel_checks: bool,
+    /// The kernel opens files by itself, and asks by nodeid for what it reads.
+    opens_by_itself: bool,
+    xattr: bool,
     /// Stacking depth to announce with passthrough.
     stack_depth: u32,
     /// The source keeps blocks back for root.
@@ -144,6 +150,8 @@ impl Local {
         let settings = Settings {
             data: config.data,
             kernel_checks: config.mount.allow_other || config.mount.default_permissions,
+            opens_by_itself: config.profile == Profile::ReadMostly,
+            xattr: config.xattr,
             stack_depth: if stacked { 2 } else { 1 },
             has_reserve: kind == EXT4_SUPER_MAGIC,
             private,
@@ -154,9 +162,19 @@ impl Local {
         // and for the daemon itself.
         let open_limit = nofile_limit.saturating_sub(64).max(nofile_limit / 2);
         let handles = HandleTable::new(open_limit);
-        let data = RwLock::default();
+        let (data, streams) = Default::default();
         let (inodes, answers) = (Arc::new(inodes), Arc::default());
-        Ok(Local { inodes, answers, upkeep, handles, data, settings, inherited, _held: held })
+        Ok(Local {
+            inodes,
+            answers,
+            upkeep,
+            handles,
+            streams,
+            data,
+            settings,
+            inherited,
+            _held: held,
+        })
     }
 
     /// Options of the source's own mount that the FUSE mount must have too.
@@ -220,6 +238,19 @@ impl Local {
         }
     }
 
+    /// Whether the kernel may open directories by itself and list them by nodeid: what it keeps of a
+    /// listing is good until it is told otherwise, and nobody but it decides who may list, or nobody
+    /// has to.
+    fn lists_by_itself(&self) -> bool {
+        let open_to_all = self.settings.kernel_checks || self.settings.daemon == 0;
+        self.upkeep.trust().caches && open_to_all
+    }
+
+    /// ENOSYS, upon which the kernel asks no more, on a mount without extended attributes.
+    fn offer_xattr(&self) -> Result<()> {
+        if self.settings.xattr { Ok(()) } else { Err(Errno::ENOSYS) }
+    }
+
     /// An answer begins that the kernel will take at its word.
     fn answer(&self) -> Answer<'_> {
         self.answers.begin(shard::own())
@@ -271,7 +302,11 @@ impl Filesystem for Local {
             (true, false) => Writer::Groupless,
             (true, true) => Writer::Nobody,
         };
-        let shown = known::Shown { inodes: self.inodes.clone(), answers: self.answers.clone() };
+        let shown = known::Shown {
+            inodes: self.inodes.clone(),
+            answers: self.answers.clone(),
+            opens_by_itself: self.settings.opens_by_itself,
+        };
         self.upkeep.begin(negotiated, kernel.clone(), Arc::new(shown))?;
         let path =
             DataPath::choose(self.settings.data, negotiated, Registrar::new(kernel, writer))?;
@@ -402,8 +437,11 @@ impl Filesystem for Local {
         self.do_tmpfile(caller, parent, args)
     }
 
-    fn read(&self, _: &Caller, _: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
-        self.do_read(args)
+    fn read(&self, caller: &Caller, nodeid: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
+        if self.settings.opens_by_itself {
+            self.admit(caller)?;
+        }
+        self.do_read(nodeid, args)
     }
 
     fn write(&self, caller: &Caller, _: NodeId, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {
@@ -423,8 +461,8 @@ impl Filesystem for Local {
         self.do_flush(Fh(args.fh))
     }
 
-    fn fsync(&self, _: &Caller, _: NodeId, args: &abi::FsyncIn) -> Result<()> {
-        self.do_fsync(args)
+    fn fsync(&self, _: &Caller, nodeid: NodeId, args: &abi::FsyncIn) -> Result<()> {
+        self.do_fsync(nodeid, args)
     }
 
     fn opendir(&self, caller: &Caller, nodeid: NodeId, args: &abi::OpenIn) -> Result<Opened> {
@@ -434,21 +472,23 @@ impl Filesystem for Local {
 
     fn readdir(
         &self,
-        _: &Caller,
-        _: NodeId,
-        args: &abi::ReadIn,
-        sink: &mut DirSink<'_, '_>,
-    ) -> Result<()> {
-        self.do_readdir(args, sink)
-    }
-
-    fn readdirplus(
-        &self,
-        _: &Caller,
+        caller: &Caller,
         nodeid: NodeId,
         args: &abi::ReadIn,
         sink: &mut DirSink<'_, '_>,
     ) -> Result<()> {
+        self.admit(caller)?;
+        self.do_readdir(nodeid, args, sink)
+    }
+
+    fn readdirplus(
+        &self,
+        caller: &Caller,
+        nodeid: NodeId,
+        args: &abi::ReadIn,
+        sink: &mut DirSink<'_, '_>,
+    ) -> Result<()> {
+        self.admit(caller)?;
         let _answer = self.answer();
         self.do_readdirplus(nodeid, args, sink)
     }
@@ -458,24 +498,28 @@ impl Filesystem for Local {
         Ok(())
     }
 
-    fn fsyncdir(&self, _: &Caller, _: NodeId, args: &abi::FsyncIn) -> Result<()> {
-        self.do_fsyncdir(args)
+    fn fsyncdir(&self, _: &Caller, nodeid: NodeId, args: &abi::FsyncIn) -> Result<()> {
+        self.do_fsyncdir(nodeid, args)
     }
 
     fn setxattr(&self, caller: &Caller, nodeid: NodeId, xattr: &SetXattr<'_>) -> Result<()> {
+        self.offer_xattr()?;
         self.admit(caller)?;
         self.do_setxattr(nodeid, xattr)
     }
 
     fn getxattr(&self, _: &Caller, nodeid: NodeId, name: &CStr, value: &mut [u8]) -> Result<usize> {
+        self.offer_xattr()?;
         self.do_getxattr(nodeid, name, value)
     }
 
     fn listxattr(&self, caller: &Caller, nodeid: NodeId, list: &mut [u8]) -> Result<usize> {
+        self.offer_xattr()?;
         self.do_listxattr(caller, nodeid, list)
     }
 
     fn removexattr(&self, caller: &Caller, nodeid: NodeId, name: &CStr) -> Result<()> {
+        self.offer_xattr()?;
         self.admit(caller)?;
         self.do_removexattr(nodeid, name)
     }
@@ -489,8 +533,8 @@ impl Filesystem for Local {
         self.do_fallocate(caller, args)
     }
 
-    fn lseek(&self, _: &Caller, _: NodeId, args: &abi::LseekIn) -> Result<u64> {
-        self.do_lseek(args)
+    fn lseek(&self, _: &Caller, nodeid: NodeId, args: &abi::LseekIn) -> Result<u64> {
+        self.do_lseek(nodeid, args)
     }
 
     fn copy_file_range(
@@ -505,11 +549,11 @@ impl Filesystem for Local {
     fn ioctl(
         &self,
         _: &Caller,
-        _: NodeId,
+        nodeid: NodeId,
         args: &abi::IoctlIn,
         buffers: IoctlBuffers<'_>,
     ) -> Result<i32> {
-        self.do_ioctl(args, buffers)
+        self.do_ioctl(nodeid, args, buffers)
     }
 
     fn syncfs(&self, _: &Caller, nodeid: NodeId) -> Result<()> {
@@ -517,7 +561,8 @@ impl Filesystem for Local {
     }
 
     fn tick(&self) -> bool {
-        self.inodes.age()
+        // Both, whatever the first says.
+        self.inodes.age() | self.streams.age()
     }
 }
 

@@ -26,6 +26,9 @@ impl Local {
         nodeid: NodeId,
         args: &abi::OpenIn,
     ) -> Result<Opened> {
+        if self.settings.opens_by_itself {
+            return Err(Errno::ENOSYS);
+        }
         let inode = self.inodes.get(nodeid)?;
         let flags = wire_flags(args.flags);
         self.handles.admit()?;
@@ -155,6 +158,10 @@ impl Local {
     }
 
     pub(super) fn do_flush(&self, fh: Fh) -> Result<()> {
+        if self.settings.opens_by_itself {
+            // Nothing is ever written: it need not tell of closing any more.
+            return Err(Errno::ENOSYS);
+        }
         // What close(2) of a duplicate would report: nothing, on a local file system, and the
         // kernel has written its dirty pages before it sent this.
         self.handles.file(fh).map(drop)

@@ -147,8 +147,8 @@ pub fn refusal(flag: InitFlags) -> &'static str {
         InitFlags::WRITEBACK_CACHE => {
             "the kernel turns passthrough off with it, and sizes would lag behind the source"
         }
-        InitFlags::NO_OPEN_SUPPORT => "passthrough is set up by OPEN",
-        InitFlags::NO_OPENDIR_SUPPORT => "a directory stream is a descriptor of the source",
+        InitFlags::NO_OPEN_SUPPORT => "tells what ENOSYS can do; nothing to answer",
+        InitFlags::NO_OPENDIR_SUPPORT => "tells what ENOSYS can do; nothing to answer",
         InitFlags::HANDLE_KILLPRIV => "superseded by HANDLE_KILLPRIV_V2",
         InitFlags::HANDLE_KILLPRIV_V2 | InitFlags::CACHE_SYMLINKS => {
             "the file system does not ask for it"

@@ -36,6 +36,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) source: &'a Path,
     pub(crate) mountpoint: &'a Path,
     pub(crate) data: &'a str,
+    /// More options, separated by commas.
+    pub(crate) options: &'a str,
     pub(crate) foreground: bool,
     /// RLIMIT_NOFILE, soft and hard.
     pub(crate) nofile: Option<u32>,
@@ -43,7 +45,11 @@ pub(crate) struct Launch<'a> {
 
 impl<'a> Launch<'a> {
     pub(crate) fn new(source: &'a Path, mountpoint: &'a Path, data: &'a str) -> Self {
-        Launch { source, mountpoint, data, foreground: false, nofile: None }
+        Launch { source, mountpoint, data, options: "", foreground: false, nofile: None }
+    }
+
+    pub(crate) fn option(self, options: &'a str) -> Self {
+        Launch { options, ..self }
     }
 
     pub(crate) fn go(self) -> Result<Served, String> {
@@ -81,7 +87,9 @@ impl<'a> Launch<'a> {
         let path = |path: &Path| path.to_string_lossy().into_owned();
         let words = ["mount", "--data", self.data, "--log-file"].map(str::to_owned);
         let paths = [log, self.source, self.mountpoint].map(path);
-        words.into_iter().chain(paths).collect()
+        let options = ["-o", self.options].map(str::to_owned);
+        let options = options.into_iter().filter(|_| !self.options.is_empty());
+        words.into_iter().chain(paths).chain(options).collect()
     }
 
     fn command(&self, log: &Path) -> Tool {

@@ -66,6 +66,8 @@ const TESTS: &[(&str, Body)] = &[
     ("limits::few_descriptors", limits::few_descriptors),
     ("requests::no_data", requests::no_data),
     ("requests::no_questions", requests::no_questions),
+    ("requests::none_at_all", requests::none_at_all),
+    ("requests::no_attributes", requests::no_attributes),
 ];
 
 /// Where the tests get directories from.

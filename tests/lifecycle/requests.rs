@@ -87,3 +87,95 @@ fn questions(served: &Served, at: &Path) -> Result<Asked, String> {
     let after = served.stats()?;
     Ok(NAMES.iter().map(|name| (*name, count(&before, name), count(&after, name))).collect())
 }
+
+/// What was seen once is seen, listed and read again without a request where the mount is for reading,
+/// and what is changed behind it shows all the same.
+pub(crate) fn none_at_all(ground: &Ground) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    for options in ["profile=read-mostly", "profile=read-mostly,allow_other"] {
+        let (source, mountpoint) = ground.pair();
+        fs::create_dir(source.join("d")).map_err(text)?;
+        for n in 0..50 {
+            fs::write(source.join(format!("d/{n}")), pattern(n, 5000)).map_err(text)?;
+        }
+        std::os::unix::fs::symlink("d/7", source.join("link")).map_err(text)?;
+        let served = Launch::new(&source, &mountpoint, "auto").option(options).go()?;
+        let refused = File::options().append(true).open(mountpoint.join("d/0"));
+        if refused.err().and_then(|error| error.raw_os_error()) != Some(libc::EROFS) {
+            return Err("a file could be opened for writing".to_owned());
+        }
+        look_around(&mountpoint)?;
+        let before = served.stats()?;
+        look_around(&mountpoint)?;
+        let after = served.stats()?;
+        let asked: Vec<_> = after
+            .requests
+            .iter()
+            .map(|(name, opcode)| (name, opcode.count - count(&before, name)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        if !asked.is_empty() {
+            return Err(format!("{options}: asked for what it had seen: {asked:?}"));
+        }
+        fs::write(source.join("d/7"), "changed").map_err(text)?;
+        shows(&mountpoint.join("d/7"), "changed")?;
+        fs::remove_file(source.join("link")).map_err(text)?;
+        fs::write(source.join("link"), "no link").map_err(text)?;
+        shows(&mountpoint.join("link"), "no link")?;
+        served.finish()?;
+    }
+    Ok(())
+}
+
+/// Stats, lists and reads everything below `at`.
+fn look_around(at: &Path) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let names = fs::read_dir(at.join("d")).map_err(text)?.count();
+    if names != 50 {
+        return Err(format!("{names} names of 50 are listed"));
+    }
+    for n in 0..50 {
+        let path = at.join(format!("d/{n}"));
+        let length = fs::metadata(&path).map_err(text)?.len();
+        let bytes = fs::read(&path).map_err(text)?;
+        if bytes != pattern(n, 5000) || length != 5000 {
+            return Err(format!("{} reads as something else", path.display()));
+        }
+    }
+    let target = fs::read_link(at.join("link")).map_err(text)?;
+    match target == Path::new("d/7") {
+        true => Ok(()),
+        false => Err(format!("the link leads to {}", target.display())),
+    }
+}
+
+/// Waits until a file that was changed behind the mount reads as it is.
+fn shows(path: &Path, content: &str) -> Result<(), String> {
+    for _ in 0..500 {
+        if fs::read(path).is_ok_and(|bytes| bytes == content.as_bytes()) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Err(format!("{} does not show what was changed behind the mount", path.display()))
+}
+
+/// Without extended attributes nobody asks for one, not even before a write.
+pub(crate) fn no_attributes(ground: &Ground) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let (source, mountpoint) = ground.pair();
+    let served = Launch::new(&source, &mountpoint, "auto").option("xattr=off").go()?;
+    for n in 0..20 {
+        fs::write(mountpoint.join(format!("{n}")), "x").map_err(text)?;
+    }
+    let getfattr = tool("getfattr", "attr").args(["-n", "user.none", "--absolute-names"]);
+    let said = getfattr.arg(mountpoint.join("1")).run().err().unwrap_or_default();
+    if !said.contains("not supported") {
+        return Err(format!("getfattr: {said:?}"));
+    }
+    let asked = count(&served.stats()?, "GETXATTR");
+    if asked > 1 {
+        return Err(format!("{asked} GETXATTR after the first was refused"));
+    }
+    served.finish()
+}
