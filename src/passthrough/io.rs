@@ -1,6 +1,7 @@
 //! Data of open files, where the kernel asks for it: READ, WRITE, FSYNC, FALLOCATE, LSEEK,
 //! COPY_FILE_RANGE, IOCTL, SYNCFS.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -9,7 +10,6 @@ use nix::sys::uio::pwrite;
 use nix::unistd::{Whence, fdatasync, fsync, lseek, syncfs};
 
 use super::Local;
-use super::handle::OpenFile;
 use crate::abi;
 use crate::fs::{Caller, Data, Fh, IoctlBuffers, NodeId, Result};
 use crate::sys::caller::{self, impersonate};
@@ -25,9 +25,8 @@ const COPY_MAX: usize = 64 << 20;
 
 impl Local {
     pub(super) fn do_read(&self, args: &abi::ReadIn) -> Result<Data<'_>> {
-        let open = self.handles.file(Fh(args.fh))?;
+        let (open, file) = self.file(Fh(args.fh))?;
         open.check_alignment(args.flags, args.offset, args.size)?;
-        let file = open.file.clone();
         Ok(Data::FileRange { file, offset: args.offset, len: args.size })
     }
 
@@ -37,7 +36,7 @@ impl Local {
         args: &abi::WriteIn,
         data: &[u8],
     ) -> Result<u32> {
-        let open = self.handles.file(Fh(args.fh))?;
+        let (open, file) = self.file(Fh(args.fh))?;
         open.check_alignment(args.flags, args.offset, args.size)?;
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let written_back = args.write_flags & abi::WRITE_CACHE != 0;
@@ -51,8 +50,8 @@ impl Local {
             let offset = position(args.offset, taken)?;
             // A page that is written back belongs where it is, not behind the end.
             let count = match written_back && open.flags.contains(OFlag::O_APPEND) {
-                true => write_back(&open, &data[taken..], offset),
-                false => pwrite(&open.file, &data[taken..], offset),
+                true => write_back(&file, &data[taken..], offset),
+                false => pwrite(&file, &data[taken..], offset),
             };
             match count {
                 Ok(0) => break,
@@ -67,31 +66,31 @@ impl Local {
     }
 
     pub(super) fn do_fsync(&self, args: &abi::FsyncIn) -> Result<()> {
-        let open = self.handles.file(Fh(args.fh))?;
+        let (_, file) = self.file(Fh(args.fh))?;
         match args.fsync_flags & abi::FSYNC_FDATASYNC != 0 {
-            true => fdatasync(&open.file),
-            false => fsync(&open.file),
+            true => fdatasync(&file),
+            false => fsync(&file),
         }
     }
 
     pub(super) fn do_fallocate(&self, caller: &Caller, args: &abi::FallocateIn) -> Result<()> {
-        let open = self.handles.file(Fh(args.fh))?;
+        let (_, file) = self.file(Fh(args.fh))?;
         let mode = i32::try_from(args.mode).map_err(|_| Errno::EOPNOTSUPP)?;
         let mode = FallocateFlags::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
         let (offset, length) = (position(args.offset, 0)?, position(args.length, 0)?);
         caller::keep_suid(caller.uid == 0);
         let _as_caller = impersonate(caller.uid, caller.gid)?;
-        fallocate(&open.file, mode, offset, length)
+        fallocate(&file, mode, offset, length)
     }
 
     pub(super) fn do_lseek(&self, args: &abi::LseekIn) -> Result<u64> {
-        let open = self.handles.file(Fh(args.fh))?;
+        let (_, file) = self.file(Fh(args.fh))?;
         let whence = match i32::try_from(args.whence) {
             Ok(libc::SEEK_DATA) => Whence::SeekData,
             Ok(libc::SEEK_HOLE) => Whence::SeekHole,
             _ => return Err(Errno::EINVAL),
         };
-        let offset = lseek(&open.file, args.offset.cast_signed(), whence)?;
+        let offset = lseek(&file, args.offset.cast_signed(), whence)?;
         u64::try_from(offset).map_err(|_| Errno::EOVERFLOW)
     }
 
@@ -100,7 +99,7 @@ impl Local {
         caller: &Caller,
         args: &abi::CopyFileRangeIn,
     ) -> Result<u64> {
-        let (from, to) = (self.handles.file(Fh(args.fh_in))?, self.handles.file(Fh(args.fh_out))?);
+        let ((_, from), (_, to)) = (self.file(Fh(args.fh_in))?, self.file(Fh(args.fh_out))?);
         if args.flags != 0 {
             return Err(Errno::EINVAL);
         }
@@ -109,7 +108,7 @@ impl Local {
         caller::keep_suid(caller.uid == 0);
         let _as_caller = impersonate(caller.uid, caller.gid)?;
         let offsets = (Some(&mut off_in), Some(&mut off_out));
-        let copied = copy_file_range(&from.file, offsets.0, &to.file, offsets.1, len)?;
+        let copied = copy_file_range(&from, offsets.0, &to, offsets.1, len)?;
         Ok(copied as u64)
     }
 
@@ -121,13 +120,14 @@ impl Local {
         let mut argument = [0; 64];
         let input = buffers.input;
         argument.get_mut(..input.len()).ok_or(Errno::EINVAL)?.copy_from_slice(input);
-        let result = match self.handles.file(fh) {
-            Ok(open) => objfd::ioctl(open.file.as_fd(), args.cmd, &mut argument)?,
-            Err(_) => {
+        let result = match self.file(fh) {
+            Ok((_, file)) => objfd::ioctl(file.as_fd(), args.cmd, &mut argument)?,
+            Err(Errno::EBADF) => {
                 let dir = self.handles.dir(fh)?;
                 let stream = dir.stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 objfd::ioctl(stream.as_fd(), args.cmd, &mut argument)?
             }
+            Err(errno) => return Err(errno),
         };
         let len = buffers.output.len();
         buffers.output.copy_from_slice(argument.get(..len).ok_or(Errno::EINVAL)?);
@@ -141,11 +141,11 @@ impl Local {
 }
 
 /// Writes a page back to where it came from, though the file was opened to append.
-fn write_back(open: &OpenFile, data: &[u8], offset: i64) -> Result<usize> {
-    match objfd::pwrite_noappend(open.file.as_fd(), data, offset) {
+fn write_back(file: &File, data: &[u8], offset: i64) -> Result<usize> {
+    match objfd::pwrite_noappend(file.as_fd(), data, offset) {
         // RWF_NOAPPEND came with Linux 6.9.
         Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {
-            let file = objfd::reopen(open.file.as_fd(), OFlag::O_WRONLY)?;
+            let file = objfd::reopen(file.as_fd(), OFlag::O_WRONLY)?;
             pwrite(&file, data, offset)
         }
         result => result,
