@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate};
+use nix::sys::stat::fstat;
 use nix::sys::uio::pwrite;
 use nix::unistd::{Whence, fdatasync, fsync, lseek, syncfs};
 
@@ -18,6 +19,10 @@ use crate::sys::objfd;
 /// ioctls that act on the file and nothing else, and whose permission the kernel checks before it
 /// sends them (`vfs_fileattr_set`): FS_IOC_{GET,SET}FLAGS, FS_IOC_GETVERSION, FS_IOC_FS{GET,SET}XATTR.
 const IOCTLS: [u32; 5] = [0x8008_6601, 0x4008_6602, 0x8008_7601, 0x801c_581f, 0x401c_5820];
+
+/// Bytes that are copied by the thread that has the request, if they are in memory: to have another
+/// do it costs more than the copy.
+const COPY_QUICK: u64 = 256 << 10;
 
 /// Bytes that one COPY_FILE_RANGE moves at most, so that it does not occupy a worker for long; the
 /// caller goes on with the rest.
@@ -105,6 +110,9 @@ impl Local {
         }
         let len = usize::try_from(args.len).map_err(|_| Errno::EINVAL)?.min(COPY_MAX);
         let (mut off_in, mut off_out) = (position(args.off_in, 0)?, position(args.off_out, 0)?);
+        if !caller::is_patient() && !is_quick(&from, args.off_in, args.len)? {
+            return Err(Errno::EWOULDBLOCK);
+        }
         caller::keep_suid(caller.uid == 0);
         let _as_caller = impersonate(caller.uid, caller.gid)?;
         let offsets = (Some(&mut off_in), Some(&mut off_out));
@@ -150,6 +158,13 @@ fn write_back(file: &File, data: &[u8], offset: i64) -> Result<usize> {
         }
         result => result,
     }
+}
+
+/// Whether a range of a file is short and in memory.
+fn is_quick(file: &File, offset: u64, len: u64) -> Result<bool> {
+    let size = u64::try_from(fstat(file)?.st_size).unwrap_or(0);
+    let len = len.min(size.saturating_sub(offset));
+    Ok(len == 0 || len <= COPY_QUICK && objfd::is_cached(file.as_fd(), offset, len))
 }
 
 /// An offset or length plus `more` as the system calls take it.
