@@ -370,7 +370,8 @@ pub trait Filesystem: Debug + Send + Sync + 'static {
         Err(Errno::ENOSYS)
     }
 
-    /// COPY_FILE_RANGE: bytes copied.
+    /// COPY_FILE_RANGE: bytes copied. EWOULDBLOCK if it may take long and the thread is one that others
+    /// wait for ([`is_patient`](crate::sys::caller::is_patient)): another does it again.
     fn copy_file_range(
         &self,
         caller: &Caller,

@@ -215,6 +215,12 @@ fn requests(driver: &mut Driver) {
         let fh = driver.local.open(&ROOT, file, &open).expect("open").fh.0;
         driver.serve(ROOT, file, Op::Release(&abi::ReleaseIn { fh, ..Default::default() }));
     });
+    let open = abi::OpenIn { flags: libc::O_RDONLY.unsigned_abs(), open_flags: 0 };
+    let by_kernel = driver.local.data().mode == "passthrough";
+    driver.check("OPEN for reading and RELEASE", if by_kernel { 0 } else { 1 }, |driver| {
+        let fh = driver.local.open(&ROOT, file, &open).expect("open").fh.0;
+        driver.serve(ROOT, file, Op::Release(&abi::ReleaseIn { fh, ..Default::default() }));
+    });
     let fh = driver.open(file, libc::O_RDWR).fh.0;
     let read = abi::ReadIn { fh, size: BLOCK, ..abi::ReadIn::default() };
     driver.check("READ", 0, |driver| {

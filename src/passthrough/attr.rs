@@ -47,8 +47,8 @@ impl Local {
     }
 
     pub(super) fn do_getattr(&self, nodeid: NodeId, fh: Option<Fh>) -> Result<Attributes> {
-        let stat = match fh.and_then(|fh| self.handles.file(fh).ok()) {
-            Some(open) => fstat(&open.file)?,
+        let stat = match fh.and_then(|fh| self.handles.file(fh).ok()?.file) {
+            Some(file) => fstat(&file)?,
             None => fstat(&self.inodes.fd(nodeid)?)?,
         };
         Ok(self.attributes(&stat))
@@ -101,7 +101,7 @@ impl Local {
             let _as_caller = impersonate(caller.uid, caller.gid)?;
             let size = i64::try_from(args.size).map_err(|_| Errno::EFBIG)?;
             match valid.contains(SetattrValid::FH) {
-                true => ftruncate(&self.handles.file(Fh(args.fh))?.file, size)?,
+                true => ftruncate(&self.file(Fh(args.fh))?.1, size)?,
                 false => truncate(ProcLink::new(fd.as_fd()).path(), size)?,
             }
         }

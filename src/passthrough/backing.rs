@@ -10,9 +10,9 @@
 //! safe side: a file that seems still open gets the mode it had.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -27,6 +27,10 @@ use crate::sys::{caller, objfd};
 
 /// The user and group that own nothing (`/proc/sys/fs/overflowuid`).
 const NOBODY: u32 = 65534;
+
+const STATX_ATTR_APPEND: u64 = 0x20;
+/// Files that ext4 and its like may refuse to open though they are there: encrypted, with verity.
+const STATX_ATTR_GUARDED: u64 = 0x800 | 0x10_0000;
 
 /// How one open of a file does its I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,32 @@ pub(super) struct OpenState {
 #[derive(Debug)]
 struct Backing {
     id: BackingId,
+    /// The kernel can not fail to open it for reading.
+    opens: bool,
     registrar: Arc<Registrar>,
+}
+
+/// A file that may be registered.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// An O_PATH descriptor: one that is open for writing would keep the file from being executed,
+    /// and the source from becoming read-only, for as long as it is registered.
+    pub(super) object: Arc<OwnedFd>,
+    /// `stx_attributes` of statx(2).
+    pub(super) attributes: u64,
+}
+
+impl Candidate {
+    /// The file behind an O_PATH descriptor.
+    pub(super) fn of(object: Arc<OwnedFd>) -> Result<Self, Errno> {
+        let attributes = objfd::statx(object.as_fd(), 0, 0)?.attributes;
+        Ok(Candidate { object, attributes })
+    }
+
+    /// A file that was just made, which has no attributes: none of them is inherited.
+    pub(super) fn made(object: Arc<OwnedFd>) -> Result<Self, Errno> {
+        Ok(Candidate { object, attributes: 0 })
+    }
 }
 
 /// Registers backing files with the kernel.
@@ -106,6 +135,20 @@ impl OpenState {
         }
         self.cached += 1;
         IoMode::Cached
+    }
+
+    /// One more open by passthrough, which nobody but the kernel has to open; `None` if there are
+    /// others through the page cache, or if the kernel could fail to.
+    fn open_unseen(&mut self, register: impl FnOnce() -> Option<Backing>) -> Option<BackingId> {
+        if self.cached > 0 {
+            return None;
+        }
+        if self.backing.is_none() {
+            self.backing = register();
+        }
+        let id = self.backing.as_ref().filter(|backing| backing.opens)?.id;
+        self.passthrough += 1;
+        Some(id)
     }
 
     /// An open that was made with `mode` is over.
@@ -172,27 +215,45 @@ impl DataPath {
     }
 
     /// Decides how a new open of `inode` does its I/O: as the others do if it is open already, else
-    /// as `preferred` if that is to be had. `object` is asked for an O_PATH descriptor of it the
-    /// first time.
+    /// as `preferred` if that is to be had. `candidate` is asked for the file the first time.
     pub(super) fn open(
         &self,
         inode: &Inode,
         preferred: Preferred,
-        object: impl FnOnce() -> Result<Arc<OwnedFd>, Errno>,
+        candidate: impl FnOnce() -> Result<Candidate, Errno>,
     ) -> IoMode {
-        let (mut object, mut at_hand) = (Some(object), None);
-        loop {
-            let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
-            let ask = self.registrar.is_some() && state.lacks_backing(preferred);
-            match object.take_if(|_| ask) {
-                None => return state.open(preferred, || self.register(at_hand?)),
-                // Not under the lock: making room for a descriptor may close this very inode.
-                Some(object) => {
-                    drop(state);
-                    at_hand = Some(object());
-                }
-            }
+        let (mut state, at_hand) = self.prepare(inode, preferred, candidate);
+        state.open(preferred, || self.register(at_hand?))
+    }
+
+    /// Opens `inode` for somebody who reads, and whom the kernel serves by itself: it opens the source's
+    /// file, and can not fail to, so that nobody else has to. `None` if that is not so.
+    pub(super) fn open_unseen(
+        &self,
+        inode: &Inode,
+        candidate: impl FnOnce() -> Result<Candidate, Errno>,
+    ) -> Option<BackingId> {
+        self.registrar.as_ref()?;
+        let (mut state, at_hand) = self.prepare(inode, Preferred::Passthrough, candidate);
+        state.open_unseen(|| self.register(at_hand?))
+    }
+
+    /// The state of `inode`, with what a new open needs to be registered.
+    fn prepare<'i>(
+        &self,
+        inode: &'i Inode,
+        preferred: Preferred,
+        candidate: impl FnOnce() -> Result<Candidate, Errno>,
+    ) -> (MutexGuard<'i, OpenState>, Option<Result<Candidate, Errno>>) {
+        let state = || inode.data.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = state();
+        if self.registrar.is_none() || !locked.lacks_backing(preferred) {
+            return (locked, None);
         }
+        // Not under the lock: making room for a descriptor may close this very inode.
+        drop(locked);
+        let at_hand = candidate();
+        (state(), Some(at_hand))
     }
 
     /// An open that was made with `mode` is over.
@@ -201,11 +262,12 @@ impl DataPath {
         state.release(mode);
     }
 
-    fn register(&self, object: Result<Arc<OwnedFd>, Errno>) -> Option<Backing> {
+    fn register(&self, candidate: Result<Candidate, Errno>) -> Option<Backing> {
         let registrar = self.registrar.as_ref()?;
-        match object.and_then(|object| registrar.register(object.as_fd())) {
-            Ok(Some(id)) => Some(Backing { id, registrar: registrar.clone() }),
-            Ok(None) => None,
+        let opens = |attributes| attributes & STATX_ATTR_GUARDED == 0;
+        match candidate.and_then(|file| Ok((registrar.register(&file)?, opens(file.attributes)))) {
+            Ok((Some(id), opens)) => Some(Backing { id, opens, registrar: registrar.clone() }),
+            Ok((None, _)) => None,
             Err(errno) => {
                 if !registrar.warned.swap(true, Relaxed) {
                     warn!(%errno, "a file can not be passed through and is copied (said once)");
@@ -237,16 +299,12 @@ impl Registrar {
     /// source checks once it is open: FUSE's inode does not know, WRITE requests go through a
     /// descriptor that does.
     ///
-    /// An O_PATH descriptor, because one that is open for writing would keep the file from being
-    /// executed, and the source from becoming read-only, for as long as it is registered.
-    ///
     /// The kernel writes with the credentials of this very moment: without CAP_FSETID the source
     /// clears set-user-id and set-group-id bits as it does for an ordinary user's write, and as
     /// nobody's group not even a set-group-id of the daemon's own group stays. Each change of an
     /// identity costs as much as a system call of the real work.
-    fn register(&self, object: BorrowedFd<'_>) -> Result<Option<BackingId>, Errno> {
-        const STATX_ATTR_APPEND: u64 = 0x20;
-        if objfd::statx(object, 0, 0)?.attributes & STATX_ATTR_APPEND != 0 {
+    fn register(&self, file: &Candidate) -> Result<Option<BackingId>, Errno> {
+        if file.attributes & STATX_ATTR_APPEND != 0 {
             return Ok(None);
         }
         caller::keep_suid(false);
@@ -257,7 +315,7 @@ impl Registrar {
         }
         .map(|(uid, gid)| caller::impersonate(uid, gid))
         .transpose()?;
-        let id = self.kernel.backing_open(object)?;
+        let id = self.kernel.backing_open(file.object.as_fd())?;
         self.registered.fetch_add(1, Relaxed);
         Ok(Some(id))
     }

@@ -15,10 +15,12 @@ use super::inode::Inode;
 use super::shard::{self, SHARDS};
 use crate::fs::{Fh, Result};
 
-/// An open file: a descriptor of the source, opened as the caller asked.
+/// An open file.
 #[derive(Debug, Clone)]
 pub(super) struct OpenFile {
-    pub(super) file: Arc<File>,
+    /// A descriptor of the source, opened as the caller asked; `None` as long as the kernel does
+    /// everything by itself.
+    pub(super) file: Option<Arc<File>>,
     pub(super) inode: Arc<Inode>,
     pub(super) flags: OFlag,
     pub(super) mode: IoMode,
@@ -56,13 +58,14 @@ pub(super) struct HandleTable {
     files: [CachePadded<RwLock<Slab<OpenFile>>>; SHARDS],
     dirs: [CachePadded<RwLock<Slab<Arc<OpenDir>>>>; SHARDS],
     spare_dirs: [CachePadded<Mutex<Vec<Arc<OpenDir>>>>; SHARDS],
-    /// Open files and directories (relaxed: a few more or less than the limit do not matter).
+    /// Descriptors of files and directories (relaxed: a few more or less than the limit do not
+    /// matter).
     open: AtomicU64,
     limit: u64,
 }
 
 impl HandleTable {
-    /// A table of at most `limit` open files and directories.
+    /// A table of files and directories with at most `limit` descriptors.
     pub(super) fn new(limit: u64) -> Self {
         let (files, dirs, spare_dirs) = Default::default();
         HandleTable { files, dirs, spare_dirs, open: AtomicU64::new(0), limit }
@@ -75,7 +78,7 @@ impl HandleTable {
     }
 
     pub(super) fn open_file(&self, file: OpenFile) -> Fh {
-        self.open.fetch_add(1, Relaxed);
+        self.open.fetch_add(file.file.is_some().into(), Relaxed);
         insert(&self.files, file)
     }
 
@@ -91,13 +94,27 @@ impl HandleTable {
         find(&self.files, fh)
     }
 
+    /// Keeps a descriptor for an open file that has none, as long as more may be opened.
+    pub(super) fn keep(&self, fh: Fh, file: &Arc<File>) {
+        let (shard, place, generation) = split(fh);
+        let mut slab = self.files[shard].write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = slab.get_mut(place, generation)
+            && open.file.is_none()
+            && self.admit().is_ok()
+        {
+            open.file = Some(file.clone());
+            self.open.fetch_add(1, Relaxed);
+        }
+    }
+
     pub(super) fn dir(&self, fh: Fh) -> Result<Arc<OpenDir>> {
         find(&self.dirs, fh)
     }
 
     pub(super) fn close_file(&self, fh: Fh) -> Option<OpenFile> {
         let closed = remove(&self.files, fh);
-        self.open.fetch_sub(closed.is_some().into(), Relaxed);
+        let had_one = closed.as_ref().is_some_and(|closed| closed.file.is_some());
+        self.open.fetch_sub(had_one.into(), Relaxed);
         closed
     }
 
@@ -159,6 +176,12 @@ impl<T> Slab<T> {
     fn get(&self, at: u32, generation: u32) -> Option<&T> {
         let place = self.places.get(index(at)).filter(|place| place.generation == generation)?;
         place.value.as_ref()
+    }
+
+    fn get_mut(&mut self, at: u32, generation: u32) -> Option<&mut T> {
+        let place =
+            self.places.get_mut(index(at)).filter(|place| place.generation == generation)?;
+        place.value.as_mut()
     }
 
     fn remove(&mut self, at: u32, generation: u32) -> Option<T> {

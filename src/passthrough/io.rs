@@ -1,10 +1,13 @@
 //! Data of open files, where the kernel asks for it: READ, WRITE, FSYNC, FALLOCATE, LSEEK,
 //! COPY_FILE_RANGE, IOCTL, SYNCFS.
 
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate};
+use nix::sys::stat::fstat;
 use nix::sys::uio::pwrite;
 use nix::unistd::{Whence, fdatasync, fsync, lseek, syncfs};
 
@@ -20,16 +23,20 @@ use crate::sys::objfd;
 /// sends them (`vfs_fileattr_set`): FS_IOC_{GET,SET}FLAGS, FS_IOC_GETVERSION, FS_IOC_FS{GET,SET}XATTR.
 const IOCTLS: [u32; 5] = [0x8008_6601, 0x4008_6602, 0x8008_7601, 0x801c_581f, 0x401c_5820];
 
+/// Bytes that are copied by the thread that has the request, if they are in memory: to have another
+/// do it costs more than the copy.
+const COPY_QUICK: u64 = 256 << 10;
+
 /// Bytes that one COPY_FILE_RANGE moves at most, so that it does not occupy a worker for long; the
 /// caller goes on with the rest.
 const COPY_MAX: usize = 64 << 20;
 
 impl Local {
-    /// The open file of a request; of one that the kernel has opened by itself, one that is opened
-    /// for this request.
-    fn open_file(&self, nodeid: NodeId, fh: u64, flags: u32) -> Result<OpenFile> {
+    /// The open file of a request and a descriptor of it; of one that the kernel has opened by itself,
+    /// one that is opened for this request.
+    fn open_file(&self, nodeid: NodeId, fh: u64, flags: u32) -> Result<(OpenFile, Arc<File>)> {
         if !self.settings.opens_by_itself {
-            return self.handles.file(Fh(fh));
+            return self.file(Fh(fh));
         }
         let inode = self.inodes.get(nodeid)?;
         let fd = self.inodes.open(&inode, OFlag::O_RDONLY)?;
@@ -38,14 +45,13 @@ impl Local {
             true => objfd::direct_alignment(fd.as_fd()),
             false => 1,
         };
-        let (file, mode) = (shared(fd), IoMode::Cached);
-        Ok(OpenFile { file, inode, flags, mode, direct_alignment })
+        let open = OpenFile { file: None, inode, flags, mode: IoMode::Cached, direct_alignment };
+        Ok((open, shared(fd)))
     }
 
     pub(super) fn do_read(&self, nodeid: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
-        let open = self.open_file(nodeid, args.fh, args.flags)?;
+        let (open, file) = self.open_file(nodeid, args.fh, args.flags)?;
         open.check_alignment(args.flags, args.offset, args.size)?;
-        let file = open.file.clone();
         Ok(Data::FileRange { file, offset: args.offset, len: args.size })
     }
 
@@ -55,7 +61,7 @@ impl Local {
         args: &abi::WriteIn,
         data: &[u8],
     ) -> Result<u32> {
-        let open = self.handles.file(Fh(args.fh))?;
+        let (open, file) = self.file(Fh(args.fh))?;
         open.check_alignment(args.flags, args.offset, args.size)?;
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let written_back = args.write_flags & abi::WRITE_CACHE != 0;
@@ -69,8 +75,8 @@ impl Local {
             let offset = position(args.offset, taken)?;
             // A page that is written back belongs where it is, not behind the end.
             let count = match written_back && open.flags.contains(OFlag::O_APPEND) {
-                true => write_back(&open, &data[taken..], offset),
-                false => pwrite(&open.file, &data[taken..], offset),
+                true => write_back(&file, &data[taken..], offset),
+                false => pwrite(&file, &data[taken..], offset),
             };
             match count {
                 Ok(0) => break,
@@ -85,31 +91,31 @@ impl Local {
     }
 
     pub(super) fn do_fsync(&self, nodeid: NodeId, args: &abi::FsyncIn) -> Result<()> {
-        let open = self.open_file(nodeid, args.fh, 0)?;
+        let (_, file) = self.open_file(nodeid, args.fh, 0)?;
         match args.fsync_flags & abi::FSYNC_FDATASYNC != 0 {
-            true => fdatasync(&open.file),
-            false => fsync(&open.file),
+            true => fdatasync(&file),
+            false => fsync(&file),
         }
     }
 
     pub(super) fn do_fallocate(&self, caller: &Caller, args: &abi::FallocateIn) -> Result<()> {
-        let open = self.handles.file(Fh(args.fh))?;
+        let (_, file) = self.file(Fh(args.fh))?;
         let mode = i32::try_from(args.mode).map_err(|_| Errno::EOPNOTSUPP)?;
         let mode = FallocateFlags::from_bits(mode).ok_or(Errno::EOPNOTSUPP)?;
         let (offset, length) = (position(args.offset, 0)?, position(args.length, 0)?);
         caller::keep_suid(caller.uid == 0);
         let _as_caller = impersonate(caller.uid, caller.gid)?;
-        fallocate(&open.file, mode, offset, length)
+        fallocate(&file, mode, offset, length)
     }
 
     pub(super) fn do_lseek(&self, nodeid: NodeId, args: &abi::LseekIn) -> Result<u64> {
-        let open = self.open_file(nodeid, args.fh, 0)?;
+        let (_, file) = self.open_file(nodeid, args.fh, 0)?;
         let whence = match i32::try_from(args.whence) {
             Ok(libc::SEEK_DATA) => Whence::SeekData,
             Ok(libc::SEEK_HOLE) => Whence::SeekHole,
             _ => return Err(Errno::EINVAL),
         };
-        let offset = lseek(&open.file, args.offset.cast_signed(), whence)?;
+        let offset = lseek(&file, args.offset.cast_signed(), whence)?;
         u64::try_from(offset).map_err(|_| Errno::EOVERFLOW)
     }
 
@@ -118,16 +124,19 @@ impl Local {
         caller: &Caller,
         args: &abi::CopyFileRangeIn,
     ) -> Result<u64> {
-        let (from, to) = (self.handles.file(Fh(args.fh_in))?, self.handles.file(Fh(args.fh_out))?);
+        let ((_, from), (_, to)) = (self.file(Fh(args.fh_in))?, self.file(Fh(args.fh_out))?);
         if args.flags != 0 {
             return Err(Errno::EINVAL);
         }
         let len = usize::try_from(args.len).map_err(|_| Errno::EINVAL)?.min(COPY_MAX);
         let (mut off_in, mut off_out) = (position(args.off_in, 0)?, position(args.off_out, 0)?);
+        if !caller::is_patient() && !is_quick(&from, args.off_in, args.len)? {
+            return Err(Errno::EWOULDBLOCK);
+        }
         caller::keep_suid(caller.uid == 0);
         let _as_caller = impersonate(caller.uid, caller.gid)?;
         let offsets = (Some(&mut off_in), Some(&mut off_out));
-        let copied = copy_file_range(&from.file, offsets.0, &to.file, offsets.1, len)?;
+        let copied = copy_file_range(&from, offsets.0, &to, offsets.1, len)?;
         Ok(copied as u64)
     }
 
@@ -147,8 +156,8 @@ impl Local {
             true => self
                 .with_dir(nodeid, Fh(args.fh), |dir| objfd::ioctl(dir, args.cmd, &mut argument))?,
             false => {
-                let open = self.open_file(nodeid, args.fh, 0)?;
-                objfd::ioctl(open.file.as_fd(), args.cmd, &mut argument)?
+                let (_, file) = self.open_file(nodeid, args.fh, 0)?;
+                objfd::ioctl(file.as_fd(), args.cmd, &mut argument)?
             }
         };
         let len = buffers.output.len();
@@ -163,15 +172,22 @@ impl Local {
 }
 
 /// Writes a page back to where it came from, though the file was opened to append.
-fn write_back(open: &OpenFile, data: &[u8], offset: i64) -> Result<usize> {
-    match objfd::pwrite_noappend(open.file.as_fd(), data, offset) {
+fn write_back(file: &File, data: &[u8], offset: i64) -> Result<usize> {
+    match objfd::pwrite_noappend(file.as_fd(), data, offset) {
         // RWF_NOAPPEND came with Linux 6.9.
         Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {
-            let file = objfd::reopen(open.file.as_fd(), OFlag::O_WRONLY)?;
+            let file = objfd::reopen(file.as_fd(), OFlag::O_WRONLY)?;
             pwrite(&file, data, offset)
         }
         result => result,
     }
+}
+
+/// Whether a range of a file is short and in memory.
+fn is_quick(file: &File, offset: u64, len: u64) -> Result<bool> {
+    let size = u64::try_from(fstat(file)?.st_size).unwrap_or(0);
+    let len = len.min(size.saturating_sub(offset));
+    Ok(len == 0 || len <= COPY_QUICK && objfd::is_cached(file.as_fd(), offset, len))
 }
 
 /// An offset or length plus `more` as the system calls take it.

@@ -29,7 +29,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{
-    EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs,
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC,
+    OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
 };
 
 use crate::abi::{self, InitFlags};
@@ -51,6 +52,9 @@ use streams::Streams;
 
 /// Not in the C library's list.
 const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
+
+/// File systems that open a file without asking anybody.
+const LOCAL: [FsType; 4] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC];
 
 /// A directory of this machine as a file system.
 #[derive(Debug)]
@@ -81,6 +85,8 @@ struct Settings {
     stack_depth: u32,
     /// The source keeps blocks back for root.
     has_reserve: bool,
+    /// Opening a file of the source for reading is nothing that could fail.
+    opens_surely: bool,
     /// Whether the source lies on a private mount.
     private: bool,
     /// Who may use a mount on which the kernel does not check permissions.
@@ -154,6 +160,7 @@ impl Local {
             xattr: config.xattr,
             stack_depth: if stacked { 2 } else { 1 },
             has_reserve: kind == EXT4_SUPER_MAGIC,
+            opens_surely: handles_work && LOCAL.contains(&kind),
             private,
             owner: nix::unistd::getuid().as_raw(),
             daemon: nix::unistd::geteuid().as_raw(),

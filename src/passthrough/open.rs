@@ -1,5 +1,6 @@
 //! Opening and closing files: OPEN, CREATE, TMPFILE, FLUSH, RELEASE.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
@@ -9,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::fstat;
 
-use super::backing::{DataPath, IoMode, Preferred};
+use super::backing::{Candidate, DataPath, IoMode, Preferred};
 use super::handle::OpenFile;
 use super::inode::{Found, Inode, Keep, Object, Place};
 use super::namespace::{prepare, split};
@@ -31,6 +32,14 @@ impl Local {
         }
         let inode = self.inodes.get(nodeid)?;
         let flags = wire_flags(args.flags);
+        let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
+        if read_only
+            && self.settings.opens_surely
+            && !flags.intersects(OFlag::O_TRUNC | OFlag::O_NONBLOCK)
+            && let Some(opened) = self.open_unseen(&inode, flags)?
+        {
+            return Ok(opened);
+        }
         self.handles.admit()?;
         let mut daemon_flags = daemon_flags(flags);
         if !caller::is_patient() {
@@ -46,11 +55,34 @@ impl Local {
             }
             false => reopen()?,
         };
-        let preferred = match flags & OFlag::O_ACCMODE == OFlag::O_RDONLY {
+        let preferred = match read_only {
             true => Preferred::Passthrough,
             false => preferred(fstat(&fd)?.st_mode),
         };
-        self.opened(inode, fd, flags, preferred)
+        self.opened(inode, fd, flags, preferred, Candidate::of)
+    }
+
+    /// Opens `inode` for reading where the kernel does all of it, so that there is no descriptor to be
+    /// opened here. Somebody's lease is waited for there as well.
+    fn open_unseen(&self, inode: &Arc<Inode>, flags: OFlag) -> Result<Option<Opened>> {
+        let candidate = || Candidate::of(self.inodes.fd_of(inode)?);
+        let Some(id) = self.data_path()?.open_unseen(inode, candidate) else { return Ok(None) };
+        let (inode, mode) = (inode.clone(), IoMode::Passthrough(id));
+        let open = OpenFile { file: None, inode, flags, mode, direct_alignment: 1 };
+        let fh = self.handles.open_file(open);
+        let flags = OpenFlags::PASSTHROUGH | OpenFlags::NOFLUSH;
+        Ok(Some(Opened { fh, flags, backing: Some(id) }))
+    }
+
+    /// An open file, and a descriptor of it, which one that the kernel has opened alone gets now.
+    pub(super) fn file(&self, fh: Fh) -> Result<(OpenFile, Arc<File>)> {
+        let open = self.handles.file(fh)?;
+        if let Some(file) = open.file.clone() {
+            return Ok((open, file));
+        }
+        let file = shared(self.inodes.open(&open.inode, daemon_flags(open.flags))?);
+        self.handles.keep(fh, &file);
+        Ok((open, file))
     }
 
     pub(super) fn do_create(
@@ -123,7 +155,7 @@ impl Local {
         let inode = self.inodes.get(nodeid)?;
         let entry_valid = self.upkeep.trust().entry;
         let entry = Entry { nodeid, generation: 0, entry_valid, attributes };
-        Ok((entry, self.opened(inode, fd, flags, preferred)?))
+        Ok((entry, self.opened(inode, fd, flags, preferred, Candidate::made)?))
     }
 
     fn opened(
@@ -132,11 +164,13 @@ impl Local {
         fd: OwnedFd,
         flags: OFlag,
         preferred: Preferred,
+        candidate: fn(Arc<OwnedFd>) -> Result<Candidate>,
     ) -> Result<Opened> {
         if preferred == Preferred::Cached {
             await_release(&inode)?;
         }
-        let mode = self.data_path()?.open(&inode, preferred, || self.inodes.fd_of(&inode));
+        let mode =
+            self.data_path()?.open(&inode, preferred, || candidate(self.inodes.fd_of(&inode)?));
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         let (mut open_flags, backing) = match mode {
             // Closing a local file has nothing to tell: no FLUSH.
@@ -151,7 +185,7 @@ impl Local {
             true => objfd::direct_alignment(fd.as_fd()),
             false => 1,
         };
-        let file = shared(fd);
+        let file = Some(shared(fd));
         let open = OpenFile { file, inode, flags, mode, direct_alignment };
         let fh = self.handles.open_file(open);
         Ok(Opened { fh, flags: open_flags, backing })

@@ -290,7 +290,43 @@ pub(crate) fn read_cached(file: &File, offset: u64, buffer: &mut [u8]) -> Option
     if count == buffer.len() { Some(count) } else { at_end() }
 }
 
+/// Whether all of a range of a file is in memory; false where the kernel can not tell (cachestat(2)
+/// came with Linux 6.5). A range must not be empty.
+pub(crate) fn is_cached(fd: BorrowedFd<'_>, offset: u64, len: u64) -> bool {
+    const SYS_CACHESTAT: libc::c_long = 451;
+    const PAGE: u64 = 4096;
+    let (range, mut counts) = ([offset, len], [0_u64; 5]);
+    // SAFETY: the kernel reads two words, the range, and writes five, of which the first counts the
+    // pages that are there; both outlive the call.
+    let result = unsafe {
+        libc::syscall(SYS_CACHESTAT, fd.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr(), 0)
+    };
+    let pages = (offset.saturating_add(len).div_ceil(PAGE)).saturating_sub(offset / PAGE);
+    result == 0 && counts[0] >= pages
+}
+
 /// What a call of type ssize_t returned.
 fn size(count: impl TryInto<usize>) -> Result<usize, Errno> {
     count.try_into().map_err(|_| Errno::last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn what_is_in_memory_is_told_from_what_is_not() {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(&[1; 10_000]).and_then(|()| file.sync_all()).expect("write");
+        for (offset, len) in [(0, 10_000), (0, 1), (4095, 2), (8192, 1808), (9999, 1)] {
+            assert!(is_cached(file.as_fd(), offset, len), "{len} bytes at {offset}");
+        }
+        assert!(!is_cached(file.as_fd(), 0, 20_000), "there is nothing behind its end");
+        file.set_len(1 << 20).expect("truncate");
+        assert!(!is_cached(file.as_fd(), 500_000, 10_000), "nobody has read the hole");
+        assert!(!is_cached(file.as_fd(), 0, 500_000), "nor all of this");
+        let null = File::open("/dev/null").expect("every machine has it");
+        assert!(!is_cached(null.as_fd(), 0, 1));
+    }
 }

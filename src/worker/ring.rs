@@ -265,9 +265,7 @@ fn may_take_long(operation: &Operation<'_>) -> bool {
         Operation::Fsync(_)
         | Operation::Fsyncdir(_)
         | Operation::Syncfs
-        | Operation::Fallocate(_)
-        | Operation::CopyFileRange(_)
-        | Operation::CopyFileRange64(_) => true,
+        | Operation::Fallocate(_) => true,
         // truncate(2) waits for leases; ftruncate(2) on an open file does not.
         Operation::Setattr(args) => {
             let valid = SetattrValid::from_bits_retain(args.valid);

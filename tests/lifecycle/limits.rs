@@ -177,21 +177,44 @@ pub(crate) fn few_descriptors(ground: &Ground) -> Result<(), String> {
         }
         let served =
             Launch { nofile: Some(FEW), ..Launch::new(&source, &mountpoint, data) }.go()?;
+        if data == "passthrough" {
+            read_many(&mountpoint, &served)?;
+        }
         exhaust(&mountpoint, &served).map_err(|reason| format!("{data}: {reason}"))?;
         served.finish()?;
     }
     Ok(())
 }
 
+/// What the kernel opens and reads by itself needs none of the daemon's descriptors, save for a moment
+/// those of which something else is asked.
+fn read_many(at: &Path, served: &Served) -> Result<(), String> {
+    let open = |number| File::open(at.join(format!("file-{number}")));
+    let open: Vec<File> = (0..1000).map(open).collect::<Result<_, _>>().map_err(text)?;
+    for file in &open {
+        file.sync_all().map_err(|error| format!("fsync of one of many: {error}"))?;
+        let read = io::read_to_string(file).map_err(|error| format!("one of many: {error}"))?;
+        if read != "text" {
+            return Err(format!("one of many open files reads {read:?}"));
+        }
+    }
+    let live = served.stats()?.live;
+    if live.open_files != 1000 || live.fds > u64::from(FEW) {
+        return Err(format!("a thousand open files: {live:?}"));
+    }
+    Ok(())
+}
+
 fn exhaust(at: &Path, served: &Served) -> Result<(), String> {
     let path = |number: usize| at.join(format!("file-{number}"));
+    let open_one = |number: usize| File::options().read(true).write(true).open(path(number));
     // Everything is known, nothing is open: descriptors for this are recycled.
     for number in 0..1000 {
         fs::metadata(path(number)).map_err(|error| format!("stat file {number}: {error}"))?;
     }
     let mut open = Vec::new();
     let error = loop {
-        match File::open(path(open.len())) {
+        match open_one(open.len()) {
             Ok(file) => open.push(file),
             Err(error) => break error,
         }
@@ -219,9 +242,9 @@ fn exhaust(at: &Path, served: &Served) -> Result<(), String> {
     for number in 900..920 {
         drop(open.pop());
         let mut last = None;
-        let reopened = eventually(Duration::from_secs(2), || File::open(path(number)).is_ok());
+        let reopened = eventually(Duration::from_secs(2), || open_one(number).is_ok());
         if !reopened {
-            last = File::open(path(number)).err();
+            last = open_one(number).err();
         }
         if let Some(error) = last {
             return Err(format!("after a close, open: {error}"));

@@ -22,6 +22,8 @@ behaviours! {
         two_opens_have_their_own_offsets,
         many_open_files,
         creating_and_removing_again,
+        asking_more_of_a_file_open_for_reading,
+        asking_more_of_it_once_it_is_gone,
         sync_flags,
         direct_aligned,
         direct_unaligned,
@@ -257,6 +259,55 @@ fn creating_and_removing_again(t: &mut Trace) {
         t.err("create f 644", "EEXIST");
         t.is("stat f", "dir 700*");
         t.ok("rmdir f");
+    }
+}
+
+/// What the kernel does not do by itself, of a file that it has opened by itself.
+const MORE: [&str; 9] = [
+    "fsync f",
+    "fdatasync f",
+    "seek f 0 hole",
+    "seek f 0 data",
+    "fadvise f 0 0 willneed",
+    "getflags f",
+    "fstat f",
+    "syncfs f",
+    "pread f 4090 100",
+];
+
+fn asking_more_of_a_file_open_for_reading(t: &mut Trace) {
+    t.ok("put f pat:1:10000");
+    t.ok("put to hello");
+    t.ok("open to to rw");
+    for more in MORE {
+        t.ok("open f f r");
+        t.ok(more);
+        t.ok("copy f 0 to 0 5000");
+        t.err("pwrite f 0 x", "EBADF");
+        t.err("ftruncate f 5", "EINVAL");
+        t.err("fallocate f default 0 10000", "EBADF");
+        t.ok("close f");
+    }
+    t.ok("get to");
+}
+
+fn asking_more_of_it_once_it_is_gone(t: &mut Trace) {
+    for behind in [false, true] {
+        t.ok("put f pat:1:10000");
+        t.ok("open f f r");
+        match behind {
+            true => t.behind().ok("unlink f"),
+            false => t.ok("unlink f"),
+        };
+        t.expire();
+        // Another takes the name, and what was cached of the first is let go.
+        t.ok("put f other");
+        t.wait_ms(2500);
+        for more in MORE {
+            t.ok(more);
+        }
+        t.ok("close f");
+        t.ok("unlink f");
     }
 }
 

@@ -12,20 +12,22 @@ use super::*;
 struct Ids {
     registrar: Arc<Registrar>,
     next: i32,
+    /// Whether the kernel can open what is registered.
+    opens: bool,
 }
 
 impl Ids {
     fn new() -> Self {
         let device = File::open("/dev/null").expect("every machine has it");
         let kernel = Kernel::new(Arc::new(device.into()), 0);
-        Ids { registrar: Arc::new(Registrar::new(kernel, Writer::Daemon)), next: 1 }
+        Ids { registrar: Arc::new(Registrar::new(kernel, Writer::Daemon)), next: 1, opens: true }
     }
 
     fn give(&mut self) -> Option<Backing> {
         let id = BackingId(self.next);
         self.next += 1;
         self.registrar.registered.fetch_add(1, Relaxed);
-        Some(Backing { id, registrar: self.registrar.clone() })
+        Some(Backing { id, opens: self.opens, registrar: self.registrar.clone() })
     }
 
     fn registered(&self) -> u64 {
@@ -86,10 +88,13 @@ fn a_preference_counts_for_the_first_of_overlapping_opens() {
 #[test]
 fn without_passthrough_every_open_is_cached() {
     let path = DataPath { registrar: None, reason: None };
-    let object = || Ok(Arc::new(File::open("/dev/null").expect("every machine has it").into()));
+    let object = || Arc::new(File::open("/dev/null").expect("every machine has it").into());
     let mut state = OpenState::default();
     for _ in 0..3 {
-        assert_eq!(state.open(Preferred::Passthrough, || path.register(object())), IoMode::Cached);
+        assert_eq!(
+            state.open(Preferred::Passthrough, || path.register(Candidate::of(object()))),
+            IoMode::Cached
+        );
     }
     assert_eq!((path.registered(), path.describe()), (0, ("copy", None)));
 }
@@ -98,12 +103,39 @@ fn without_passthrough_every_open_is_cached() {
 fn a_file_that_can_not_be_registered_is_cached() {
     let ids = Ids::new();
     let path = DataPath { registrar: Some(ids.registrar.clone()), reason: None };
-    let object = || Ok(Arc::new(File::open("/dev/null").expect("every machine has it").into()));
+    let object = || Arc::new(File::open("/dev/null").expect("every machine has it").into());
     let mut state = OpenState::default();
     // /dev/null knows no such ioctl.
-    assert_eq!(state.open(Preferred::Passthrough, || path.register(object())), IoMode::Cached);
+    assert_eq!(
+        state.open(Preferred::Passthrough, || path.register(Candidate::of(object()))),
+        IoMode::Cached
+    );
     assert_eq!((path.registered(), path.describe()), (0, ("passthrough", None)));
     assert!(ids.registrar.warned.load(Relaxed), "it is said");
+}
+
+#[test]
+fn what_the_kernel_opens_alone_shares_the_id_of_the_others() {
+    let (mut state, mut ids) = (OpenState::default(), Ids::new());
+    assert_eq!(state.open_unseen(|| None), None, "not to be registered");
+    assert_eq!(state.open_unseen(|| ids.give()), Some(BackingId(1)));
+    let seen = state.open(Preferred::Cached, || panic!("there is one"));
+    assert_eq!(seen, IoMode::Passthrough(BackingId(1)));
+    state.release(seen);
+    state.release(IoMode::Passthrough(BackingId(1)));
+    assert_eq!(state.open(Preferred::Cached, || panic!("not wanted")), IoMode::Cached);
+    assert_eq!(state.open_unseen(|| panic!("not asked while one is cached")), None);
+}
+
+#[test]
+fn a_file_that_may_refuse_to_open_is_opened_to_see() {
+    let (mut state, mut ids) = (OpenState::default(), Ids::new());
+    ids.opens = false;
+    assert_eq!(state.open_unseen(|| ids.give()), None);
+    let opened = state.open(Preferred::Passthrough, || panic!("it is registered"));
+    assert_eq!(opened, IoMode::Passthrough(BackingId(1)));
+    state.release(opened);
+    assert_eq!((state.passthrough, state.cached), (0, 0));
 }
 
 /// What the kernel keeps of one inode: `fuse_inode::iocachectr` and its backing file.
@@ -123,6 +155,8 @@ impl Iomode {
 enum Step {
     /// An OPEN; what it would like, and whether a file could be registered at this moment.
     Open(Preferred, bool),
+    /// An OPEN that the kernel may serve alone; whether a file could be registered.
+    Read(bool),
     /// The kernel closes a file; its RELEASE is on the way.
     Close(Index),
     /// A RELEASE arrives, in any order.
@@ -135,6 +169,7 @@ fn step() -> impl Strategy<Value = Step> {
             true => Step::Open(Preferred::Passthrough, possible),
             false => Step::Open(Preferred::Cached, possible),
         }),
+        any::<bool>().prop_map(Step::Read),
         any::<Index>().prop_map(Step::Close),
         any::<Index>().prop_map(Step::Release),
     ]
@@ -154,6 +189,13 @@ proptest! {
                     let mode = state.open(preferred, || if possible { ids.give() } else { None });
                     prop_assert!(kernel.accepts(mode), "{:?} while {:?}", mode, kernel.open);
                     kernel.open.push(mode);
+                }
+                Step::Read(possible) => {
+                    let id = state.open_unseen(|| if possible { ids.give() } else { None });
+                    if let Some(mode) = id.map(IoMode::Passthrough) {
+                        prop_assert!(kernel.accepts(mode), "{:?} while {:?}", mode, kernel.open);
+                        kernel.open.push(mode);
+                    }
                 }
                 Step::Close(which) if !kernel.open.is_empty() => {
                     on_the_way.push(kernel.open.swap_remove(which.index(kernel.open.len())));
