@@ -23,6 +23,13 @@ impl Known for Shown {
         self.inodes.live(nodeid).is_some_and(|inode| inode.data_changed())
     }
 
+    fn writer_closed(&self, nodeid: NodeId) {
+        if let Some(inode) = self.inodes.live(nodeid) {
+            inode.writer_closed();
+            self.inodes.settle(&inode);
+        }
+    }
+
     fn all(&self) -> Vec<NodeId> {
         self.inodes.all()
     }
