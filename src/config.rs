@@ -22,11 +22,11 @@ pub struct Config {
     pub transport: Transport,
     /// How /dev/fuse is read and written.
     pub dev_io: DevIo,
-    /// How the threads of io_uring queues are scheduled.
+    /// How the threads that serve are scheduled.
     pub sched: Sched,
     /// Worker threads of /dev/fuse; `None` is one per CPU that this process may run on.
     pub workers: Option<NonZeroUsize>,
-    /// Bind worker N to CPU N.
+    /// Bind worker N to CPU N, for good.
     pub pin: bool,
     /// Largest READ and WRITE, bytes, a multiple of the page size; `None` is what suits the transport.
     pub max_write: Option<u32>,
@@ -175,7 +175,7 @@ pub enum DevIo {
     Uring,
 }
 
-/// How the threads of io_uring queues are scheduled.
+/// How the threads that serve are scheduled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Sched {
     /// SCHED_IDLE, so that a client stays on its CPU, for as long as that starves nobody.

@@ -169,7 +169,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let relieve = move || sender.send(()).map_err(std::io::Error::other);
         let keeper =
-            start(watch, Duties { relieve, tick: || false, discipline: Discipline::new(&[]) })
+            start(watch, Duties { relieve, tick: || false, discipline: Discipline::new([]) })
                 .expect("start a thread");
         (receiver, keeper)
     }

@@ -47,9 +47,9 @@ pub struct Options {
     pub workers: Option<NonZeroUsize>,
     /// How /dev/fuse is read and written: [`DevIo::Uring`] chooses it.
     pub dev_io: DevIo,
-    /// How the threads of io_uring queues are scheduled.
+    /// How the threads that serve are scheduled.
     pub sched: Sched,
-    /// Bind worker N to the Nth of those CPUs.
+    /// Bind worker N to the Nth of those CPUs, for good.
     pub pin: bool,
     /// Largest READ and WRITE, bytes, a multiple of the page size; `None` is what the file system
     /// wants, or less on io_uring, where each entry of a queue holds so much.

@@ -282,9 +282,9 @@ struct DaemonArgs {
     /// (uring) [default: read]
     #[arg(long, value_name = "HOW", value_parser = ["read", "uring"])]
     dev_io: Option<String>,
-    /// How the threads of io_uring queues are scheduled: behind everybody else as long as that
-    /// starves nobody, which keeps clients on their CPU (auto), or as everybody else (normal)
-    /// [default: auto]
+    /// How the threads that serve are scheduled: behind everybody else, each on a CPU of its own, as
+    /// long as that starves nobody, which keeps clients on their CPU (auto), or as everybody else
+    /// (normal) [default: auto]
     #[arg(long, value_name = "POLICY", value_parser = ["auto", "normal"])]
     sched: Option<String>,
     /// Worker threads of /dev/fuse [default: one per CPU that this process may run on]

@@ -59,7 +59,7 @@ impl Local {
             true => Preferred::Passthrough,
             false => preferred(fstat(&fd)?.st_mode),
         };
-        self.opened(inode, fd, flags, preferred, Candidate::of)
+        self.opened(inode, fd, flags, preferred, false)
     }
 
     /// Opens `inode` for reading where the kernel does all of it, so that there is no descriptor to be
@@ -152,23 +152,25 @@ impl Local {
         let keep = if place.is_some() { Keep::Fd } else { Keep::Pinned };
         let nodeid = self.inodes.acquire(found, place, keep)?;
         let inode = self.inodes.get(nodeid)?;
-        let opened = self.opened(inode, fd, flags, preferred(stat.st_mode), Candidate::made)?;
+        let opened = self.opened(inode, fd, flags, preferred(stat.st_mode), true)?;
         let attributes = self.attributes(nodeid, &stat);
         let entry_valid = self.upkeep.trust().entry;
         Ok((Entry { nodeid, generation: 0, entry_valid, attributes }, opened))
     }
 
+    /// The reply for a file that is open as `fd`, perhaps `made` by this very request.
     fn opened(
         &self,
         inode: Arc<Inode>,
         fd: OwnedFd,
         flags: OFlag,
         preferred: Preferred,
-        candidate: fn(Arc<OwnedFd>) -> Result<Candidate>,
+        made: bool,
     ) -> Result<Opened> {
         if preferred == Preferred::Cached {
             await_release(&inode)?;
         }
+        let candidate = if made { Candidate::made } else { Candidate::of };
         let mode =
             self.data_path()?.open(&inode, preferred, || candidate(self.inodes.fd_of(&inode)?));
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
@@ -179,7 +181,7 @@ impl Local {
             // Bytes that were written through a mapping reach the source by the last close.
             IoMode::Cached => (OpenFlags::empty(), None),
         };
-        if stores(mode, flags) && inode.begin_storing() {
+        if stores(mode, flags) && inode.begin_storing() && !made {
             // What the kernel was told before it trusts for longer than it may from now on.
             self.upkeep.attributes_change(inode.nodeid);
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use tracing::{debug, error, warn};
 
 use crate::fs::Filesystem;
@@ -47,19 +47,26 @@ impl Threads {
     }
 }
 
+/// A thread that serves.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) thread: JoinHandle<Option<End>>,
+    pub(super) id: Pid,
+}
+
 /// Starts a thread that prepares itself for serving, then `begin`s, then serves; returns once it has
 /// begun.
 fn start<T: 'static>(
     name: String,
     begin: impl FnOnce() -> io::Result<T> + Send + 'static,
     serve: impl FnOnce(T) -> io::Result<End> + Send + 'static,
-) -> io::Result<JoinHandle<Option<End>>> {
+) -> io::Result<Started> {
     let (ready, wait) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(name).spawn(move || {
         let begun = caller::enter_worker().and_then(|()| begin());
         // The session waits for this, or is gone and the mount with it.
         let begun = match begun {
-            Ok(begun) => ready.send(Ok(())).ok().map(|()| begun),
+            Ok(begun) => ready.send(Ok(gettid())).ok().map(|()| begun),
             Err(error) => {
                 let _ = ready.send(Err(error));
                 None
@@ -68,15 +75,15 @@ fn start<T: 'static>(
         let end = serve(begun?);
         end.inspect_err(|error| error!(%error, "a worker stopped serving")).ok()
     })?;
-    wait.recv().map_err(|_| io::Error::other("it died at once"))??;
-    Ok(thread)
+    let id = wait.recv().map_err(|_| io::Error::other("it died at once"))??;
+    Ok(Started { thread, id })
 }
 
 /// Starts a worker on /dev/fuse, bound to `cpu` if there is one.
 pub(super) fn start_dev<F: Filesystem + ?Sized>(
     worker: dev::Worker<F>,
     cpu: Option<usize>,
-) -> io::Result<JoinHandle<Option<End>>> {
+) -> io::Result<Started> {
     let begin = move || {
         if let Some(cpu) = cpu {
             pin(cpu);
@@ -91,13 +98,12 @@ pub(super) fn start_ring<F: Filesystem + ?Sized>(
     worker: ring::Worker<F>,
     device: Arc<OwnedFd>,
     shape: Shape,
-) -> io::Result<JoinHandle<Option<End>>> {
+) -> io::Result<Started> {
     let qid = u16::try_from(worker.index).map_err(io::Error::other)?;
     let begin = move || {
         pin(worker.index);
         let mut queue = Queue::new(device, qid, shape, worker.pulse.event.clone())?;
         queue.register()?;
-        worker.pulse.begin();
         Ok((worker, queue))
     };
     start(format!("queue-{qid}"), begin, move |(worker, queue)| worker.run(queue, shape.depth))

@@ -3,15 +3,16 @@
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tracing::warn;
 
-use super::crew::{Threads, allowed_cpus, possible_cpus, relieve, start_dev, start_ring};
+use super::crew::{Started, Threads, allowed_cpus, possible_cpus, relieve, start_dev, start_ring};
 use super::{MountError, Options, system};
 use crate::config::{DevIo, Sched};
-use crate::discipline::{Discipline, Pulse};
+use crate::discipline::{Discipline, Home, Pulse, Seen, Sign};
 use crate::fs::Filesystem;
 use crate::keeper::{self, Duties, Watch};
 use crate::metrics::{Metrics, snapshot};
@@ -29,6 +30,9 @@ use crate::worker::{Server, dev as dev_worker, ring};
 pub(super) const RING_PAYLOAD: u32 = 128 << 10;
 /// Bytes of the longest SETXATTR behind its header, in whole pages: XATTR_SIZE_MAX and XATTR_NAME_MAX.
 const XATTR_ROOM: u32 = 68 << 10;
+/// How often FORGETs are taken while there are some: waking a thread for each costs whoever caused it
+/// as much as a request. An INTERRUPT waits no longer than this.
+const FORGETS_EVERY: Duration = Duration::from_micros(500);
 /// Entries of a queue. The kernel reuses the one that was committed last, so only as many are warm
 /// as are needed at a time; the rest are for operations that take long.
 const RING_DEPTH: u16 = 128;
@@ -70,6 +74,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         let server = self.server(count + 1);
         let watch = Arc::new(Watch::new(count));
         let mut workers = Vec::with_capacity(count);
+        let mut signs = Vec::with_capacity(count);
         for (index, channel) in channels.iter().enumerate() {
             let worker = self.dev_worker(
                 &server,
@@ -79,7 +84,14 @@ impl<F: Filesystem + ?Sized> Launch<F> {
                 (options.dev_io, options.splice),
             )?;
             let cpu = options.pin.then(|| cpus[index % cpus.len()]);
-            workers.push(start_dev(worker, cpu).map_err(system("start a worker"))?);
+            let Started { thread, id } =
+                start_dev(worker, cpu).map_err(system("start a worker"))?;
+            workers.push(thread);
+            // One worker for several CPUs belongs to none.
+            let home = (count >= cpus.len() && !options.pin)
+                .then(|| Home::new(cpus[index % cpus.len()], &cpus).ok())
+                .flatten();
+            signs.push((id, Seen::new(id).map(Sign::Seen), home));
         }
         let transport = snapshot::Transport {
             name: match options.dev_io {
@@ -97,10 +109,16 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         let relief = move || {
             let line = Line::Calls(Calls::new(first.clone(), payload, splice)?);
             let server = server.clone();
-            let worker = dev_worker::Worker { index: count, line, server, watch: None };
+            let worker =
+                dev_worker::Worker { index: count, line, server, watch: None, pause: None };
             relieve(worker, ended.clone())
         };
-        let threads = self.keep(workers, watch, relief, Discipline::new(&[]))?;
+        let signs = signs.into_iter().filter_map(|(id, sign, home)| Some((id, sign.ok()?, home)));
+        let discipline = match options.sched {
+            Sched::Auto => Discipline::new(signs),
+            Sched::Normal => Discipline::new([]),
+        };
+        let threads = self.keep(workers, watch, relief, discipline)?;
         Ok(Launched { threads, metrics, transport })
     }
 
@@ -127,16 +145,19 @@ impl<F: Filesystem + ?Sized> Launch<F> {
                 done: unbounded(),
                 aside: ring::Worker::<F>::aside(),
             };
-            pulses.push(worker.pulse.clone());
+            let pulse = worker.pulse.clone();
             let started = start_ring(worker, self.device.clone(), shape);
-            let thread = started
+            let Started { thread, id } = started
                 .map_err(|error| refused(format!("register the queue of CPU {index}: {error}")))?;
             workers.push(thread);
+            pulses.push((id, Sign::Pulse(pulse), None));
         }
         let channel = Channel::new(self.device.clone());
-        let worker =
+        let mut worker =
             self.dev_worker(&server, queues, &channel, Some(&watch), (DevIo::Read, Splice::Never))?;
-        workers.push(start_dev(worker, None).map_err(system("start a worker"))?);
+        worker.pause = Some(FORGETS_EVERY);
+        let reader = start_dev(worker, None).map_err(system("start a worker"))?;
+        workers.push(reader.thread);
         let transport = snapshot::Transport {
             name: "uring".to_owned(),
             workers: queues,
@@ -152,8 +173,8 @@ impl<F: Filesystem + ?Sized> Launch<F> {
             Ok(())
         };
         let discipline = match options.sched {
-            Sched::Auto => Discipline::new(&pulses),
-            Sched::Normal => Discipline::new(&[]),
+            Sched::Auto => Discipline::new(pulses),
+            Sched::Normal => Discipline::new([]),
         };
         let threads = self.keep(workers, watch, relief, discipline)?;
         Ok(Launched { threads, metrics, transport })
@@ -187,7 +208,8 @@ impl<F: Filesystem + ?Sized> Launch<F> {
             DevIo::Read => "make a worker's buffers and pipe",
             DevIo::Uring => "make a worker's ring, which --dev-io uring asks for",
         }))?;
-        Ok(dev_worker::Worker { index, line, server: server.clone(), watch: watch.cloned() })
+        let (server, watch) = (server.clone(), watch.cloned());
+        Ok(dev_worker::Worker { index, line, server, watch, pause: None })
     }
 
     fn keep(

@@ -28,6 +28,9 @@ pub struct Worker<F: ?Sized> {
     pub server: Server<F>,
     /// Who is told what this worker is busy with; relief workers tell nobody.
     pub watch: Option<Arc<Watch>>,
+    /// How long it leaves the next request alone, if it serves only what nobody waits for: while
+    /// nobody reads, nobody is woken, and the kernel gathers FORGETs into one request.
+    pub pause: Option<Duration>,
 }
 
 impl<F: Filesystem + ?Sized> Worker<F> {
@@ -61,6 +64,9 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         self.serve(size, arrived, metrics.shard(self.index));
         if let Some(watch) = &self.watch {
             watch.end(self.index);
+        }
+        if let Some(pause) = self.pause {
+            std::thread::sleep(pause);
         }
         Ok(None)
     }
