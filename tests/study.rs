@@ -188,7 +188,7 @@ fn an_interrupted_study_keeps_what_it_has_and_goes_on() {
     let text = fs::read_to_string(&path).expect("is there") + "{\"sequence\":";
     fs::write(&path, text).expect("write");
     let folder = desk.results();
-    finish(&mut desk.command(&["--resume"]).arg(&folder)).succeeded();
+    finish(desk.command(&["--resume"]).arg(&folder)).succeeded();
     desk.is_clean();
     let after = desk.samples();
     assert_eq!(after.len(), 48);
