@@ -3,7 +3,6 @@
 
 mod bar;
 mod checks;
-mod fio;
 mod flags;
 mod folder;
 mod jobs;
@@ -12,7 +11,7 @@ mod live;
 mod options;
 mod order;
 mod place;
-mod scene;
+pub(super) mod scene;
 mod taker;
 mod tree;
 
