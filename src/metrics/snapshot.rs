@@ -42,6 +42,18 @@ pub struct Snapshot {
     pub process: Process,
 }
 
+impl Snapshot {
+    /// Requests served since an earlier picture of the same daemon, by opcode.
+    pub fn served_since(&self, earlier: &Snapshot) -> BTreeMap<String, u64> {
+        let before = |opcode: &str| earlier.requests.get(opcode).map_or(0, |figures| figures.count);
+        let served = |(opcode, now): (&String, &Opcode)| {
+            let count = now.count.saturating_sub(before(opcode));
+            (count > 0).then(|| (opcode.clone(), count))
+        };
+        self.requests.iter().filter_map(served).collect()
+    }
+}
+
 /// How requests arrive.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Transport {

@@ -1,17 +1,17 @@
 //! Does one turn for real: prepare, count, time, count, clean up, under supervision.
 
-use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::StudyError;
-use super::fio::{self, FioSettings};
+use super::fio::FioSettings;
 use super::interrupt::Interrupt;
-use super::matrix::{Cell, Work};
-use super::metadata::Arena;
+use super::matrix::Cell;
 use super::prepare;
-use super::process::run_stoppable;
+use super::record::{self, Kind};
+use super::run::scene::{self, Site};
 use super::runner::{Executor, StepError};
 use super::sample::{Consumption, DaemonWork, Measurement, Role, count};
 use super::supervise::{Cancel, Watch};
@@ -72,58 +72,52 @@ impl Executor for LiveExecutor<'_> {
 
 impl Turn {
     fn take(self, cancel: &Cancel) -> Result<Measurement, StepError> {
-        match self.cell.work {
-            Work::Fio(job) => {
-                prepare::cache(&self.native, self.system.root(), self.cell.cache, cancel)
-                    .map_err(failed)?;
-                let file = prepare::data_file(self.system.root());
-                let mut command = fio::command(&job, &self.fio, &file, self.seed);
-                let limit = MARGIN + Duration::from_secs_f64(self.fio.seconds);
-                self.counted(|| {
-                    let stdout = run_stoppable("run fio", &mut command, limit, &|| cancel.is_set())
-                        .map_err(failed)?;
-                    fio::parse(&stdout).map_err(StepError::Cell)
-                })
+        let name = format!("{}-{}", self.cell.id, self.number);
+        let site = Site {
+            source: self.native.clone(),
+            // No cell of the demo needs any.
+            material: PathBuf::new(),
+            turn: PathBuf::from(&name),
+            seed: self.seed,
+        };
+        let root = self.system.root();
+        let mut scene = scene::stage(&self.cell.resolve(&self.fio), &site, Kind::Fusewire);
+        let prepared = scene
+            .make()
+            .and_then(|()| prepare::sync(&self.native).map_err(|error| error.to_string()))
+            .and_then(|()| scene.enter(root))
+            .and_then(|()| scene.warm(cancel));
+        let measured = match prepared {
+            Ok(()) => self.counted(|| scene.play(cancel).map_err(StepError::Cell)),
+            Err(why) => Err(StepError::Cell(why)),
+        };
+        // Through the system, so that the system forgets it too.
+        let removed = match fs::remove_dir_all(root.join(&name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StepError::Cell(format!("clean up after the cell: {error}")))
             }
-            Work::Metadata(job) => {
-                let name = format!("{}-{}", self.cell.id, self.number);
-                let arena = Arena::prepare(job, &self.native, self.system.root(), &name)
-                    .map_err(StepError::Cell)?;
-                let measured = self.counted(|| arena.measure(cancel).map_err(StepError::Cell));
-                let removed = arena.remove().map_err(StepError::Cell);
-                let measurement = measured?;
-                removed.map(|()| measurement)
-            }
-        }
+            _ => Ok(()),
+        };
+        let measurement = measured?;
+        removed.map(|()| measurement)
     }
 
     /// Puts what the daemon did during `work` beside what `work` measured.
     fn counted(
         &self,
-        work: impl FnOnce() -> Result<Measurement, StepError>,
+        work: impl FnOnce() -> Result<record::Measurement, StepError>,
     ) -> Result<Measurement, StepError> {
         let before = self.system.snapshot()?;
-        let mut measurement = work()?;
+        let mut measurement = Measurement::from(work()?);
         let after = self.system.snapshot()?;
         measurement.daemon = before.zip(after).map(|(before, after)| difference(&before, &after));
         Ok(measurement)
     }
 }
 
-fn failed(error: StudyError) -> StepError {
-    StepError::Cell(error.to_string())
-}
-
 /// What happened between two pictures of one daemon.
 fn difference(before: &Snapshot, after: &Snapshot) -> DaemonWork {
-    let mut requests = BTreeMap::new();
-    for (opcode, after) in &after.requests {
-        let before = before.requests.get(opcode).map_or(0, |before| before.count);
-        let served = after.count.saturating_sub(before);
-        if served > 0 {
-            requests.insert(opcode.clone(), served);
-        }
-    }
+    let requests = after.served_since(before);
     let (before, after) = (&before.process, &after.process);
     let switches = |process: &crate::metrics::snapshot::Process| {
         process.voluntary_switches + process.involuntary_switches
@@ -138,11 +132,13 @@ fn difference(before: &Snapshot, after: &Snapshot) -> DaemonWork {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
     use crate::metrics::snapshot::Opcode;
+    use crate::study::error::StudyError;
     use crate::study::matrix;
     use crate::study::system::Native;
 

@@ -1,16 +1,18 @@
-//! fio: the command line of a job, and the few figures we keep of its json.
+//! fio: what is installed, the command of a job, and the figures of its json+.
 
 use std::path::Path;
 use std::process::Command;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::error::StudyError;
-use super::matrix::FioJob;
+use super::load::latency::Recorder;
 use super::process::run_tool;
-use super::sample::{Consumption, Measurement, Percentiles};
+use super::record::Measurement;
+use super::sample::count;
+use super::work::Fio;
 
-/// What all jobs of a study share.
+/// What all fio jobs of the demo share.
 #[derive(Debug, Clone)]
 pub(crate) struct FioSettings {
     /// Length of a job.
@@ -50,31 +52,6 @@ pub(crate) fn direct_engine(file: &Path) -> Result<&'static str, StudyError> {
     probe("io_uring").map(|_| "io_uring").or_else(|_| probe("libaio").map(|_| "libaio"))
 }
 
-/// The command of one job on one file. `seed` decides the offsets of random access.
-pub(crate) fn command(job: &FioJob, settings: &FioSettings, file: &Path, seed: u64) -> Command {
-    let mut command = base("cell", file);
-    command.args([
-        format!("--rw={}", job.rw()),
-        format!("--bs={}", job.block_bytes),
-        format!("--size={}m", settings.size_mib),
-        "--time_based".to_owned(),
-        format!("--runtime={}ms", (settings.seconds * 1e3).round()),
-        // Random offsets without a map of what was visited: that map is work of fio's own, and it
-        // would make the job end early where it is fast.
-        "--norandommap".to_owned(),
-        format!("--randseed={seed}"),
-        "--percentile_list=50:99:99.9".to_owned(),
-    ]);
-    match job.direct_queue_depth {
-        None => command.args(["--direct=0", "--ioengine=psync"]),
-        Some(depth) => command
-            .arg("--direct=1")
-            .arg(format!("--ioengine={}", settings.direct_engine))
-            .arg(format!("--iodepth={depth}")),
-    };
-    command
-}
-
 /// What every job has in common.
 pub(crate) fn base(name: &str, file: &Path) -> Command {
     let mut command = Command::new("fio");
@@ -83,101 +60,150 @@ pub(crate) fn base(name: &str, file: &Path) -> Command {
     command
         .args([format!("--name={name}"), format!("--filename={file}")])
         .args(["--thread", "--invalidate=0", "--allow_file_create=0", "--disk_util=0"])
-        .args(["--output-format=json", "--eta=never"]);
+        .args(["--output-format=json+", "--eta=never"]);
     command
 }
 
-#[derive(Deserialize)]
-struct Document {
-    jobs: Vec<Job>,
+/// The command of one job on one file. `seed` decides the offsets of random access.
+pub(crate) fn command(job: &Fio, file: &Path, seed: u64) -> Command {
+    let mut command = base("cell", file);
+    let size_bytes = u64::from(job.size_mib) << 20;
+    command
+        .arg("--time_based")
+        .arg(format!("--rw={}", job.rw))
+        .arg(format!("--bs={}", job.block_bytes))
+        .arg(format!("--ioengine={}", job.engine))
+        .arg(format!("--runtime={}ms", (job.seconds * 1e3).round()))
+        // Random offsets without a map of what was visited: that map is work of fio's own, and it would
+        // make the job end early where it is fast.
+        .args(["--norandommap".to_owned(), format!("--randseed={}", seed >> 1)]);
+    match job.depth {
+        None => command.arg("--direct=0"),
+        Some(depth) => command.arg("--direct=1").arg(format!("--iodepth={depth}")),
+    };
+    if job.jobs > 1 {
+        command.args([format!("--numjobs={}", job.jobs), "--group_reporting".to_owned()]);
+    }
+    // Sequential jobs have a part each: one that follows another would find its pages.
+    let is_parted = job.jobs > 1 && !job.rw.starts_with("rand");
+    let part = if is_parted { size_bytes / u64::from(job.jobs) } else { size_bytes };
+    let part = (part / job.block_bytes).max(1) * job.block_bytes;
+    command.arg(format!("--size={part}"));
+    if is_parted {
+        command.arg(format!("--offset_increment={part}"));
+    }
+    if job.fsync > 0 {
+        command.arg(format!("--fsync={}", job.fsync));
+    }
+    if job.dsync {
+        command.arg("--sync=dsync");
+    }
+    command
 }
 
-#[derive(Deserialize)]
-struct Job {
-    error: i64,
-    read: Side,
-    write: Side,
-    usr_cpu: f64,
-    sys_cpu: f64,
-    ctx: u64,
-}
-
-#[derive(Deserialize)]
-struct Side {
-    io_bytes: u64,
-    total_ios: u64,
-    runtime: u64,
-    clat_ns: Option<Clat>,
-}
-
-#[derive(Deserialize)]
-struct Clat {
-    percentile: Option<FioPercentiles>,
-}
-
-#[derive(Deserialize)]
-struct FioPercentiles {
-    #[serde(rename = "50.000000")]
-    p50: u64,
-    #[serde(rename = "99.000000")]
-    p99: u64,
-    #[serde(rename = "99.900000")]
-    p999: u64,
-}
-
-/// The figures of a job's json. fio prints notes before it.
-pub(crate) fn parse(stdout: &str) -> Result<Measurement, String> {
+/// The figures of a job's json+, and the json+ itself. fio prints notes before it.
+pub(crate) fn parse(stdout: &str) -> Result<(Measurement, Value), String> {
     let json = stdout.find('{').map_or("", |start| &stdout[start..]);
-    let document: Document =
-        serde_json::from_str(json).map_err(|error| format!("fio's json: {error}"))?;
-    let job = document.jobs.into_iter().next().ok_or("fio's json has no job")?;
-    if job.error != 0 {
-        return Err(format!("fio: error {} in the job", job.error));
+    let raw: Value = serde_json::from_str(json).map_err(|error| format!("fio's json: {error}"))?;
+    let job = raw.pointer("/jobs/0").ok_or("fio's json has no job")?;
+    let number = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_u64);
+    match number(job, "/error") {
+        Some(0) => {}
+        error => return Err(format!("fio: error {} in the job", error.unwrap_or(0))),
     }
-    let side = if job.read.total_ios > 0 { job.read } else { job.write };
-    if side.total_ios == 0 || side.runtime == 0 {
-        return Err("fio did no I/O".into());
+    let (side, operations) = ["read", "write"]
+        .iter()
+        .filter_map(|side| {
+            let side = job.get(side)?;
+            Some((side, number(side, "/total_ios").filter(|operations| *operations > 0)?))
+        })
+        .next()
+        .ok_or("fio did no I/O")?;
+    let milliseconds = number(side, "/runtime").filter(|time| *time > 0);
+    let milliseconds = milliseconds.ok_or("fio took no time")?;
+    let mut recorder = Recorder::new();
+    let bins = side.pointer("/clat_ns/bins").and_then(Value::as_object);
+    for (nanoseconds, times) in bins.into_iter().flatten() {
+        let nanoseconds = nanoseconds.parse().map_err(|_| "fio's json: a latency is no number")?;
+        recorder.add(nanoseconds, times.as_u64().unwrap_or(0));
     }
-    let milliseconds = super::sample::count(side.runtime);
-    let percentile = side.clat_ns.and_then(|clat| clat.percentile);
-    Ok(Measurement {
-        operations: side.total_ios,
-        bytes: side.io_bytes,
-        seconds: milliseconds / 1e3,
-        latency_ns: percentile.map_or_else(Percentiles::default, |values| Percentiles {
-            p50: values.p50,
-            p99: values.p99,
-            p999: values.p999,
-        }),
-        client: Consumption {
-            // Per cent of the job's time.
-            user_cpu_us: job.usr_cpu * milliseconds * 10.0,
-            system_cpu_us: job.sys_cpu * milliseconds * 10.0,
-            switches: job.ctx,
-        },
-        daemon: None,
-    })
+    let measurement = Measurement {
+        operations,
+        bytes: number(side, "/io_bytes").unwrap_or(0),
+        seconds: count(milliseconds) / 1e3,
+        latency: recorder.latency(),
+        ..Measurement::default()
+    };
+    Ok((measurement, raw))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::matrix::{self, Work};
 
     const JSON: &str = r#"note: something
 { "fio version": "fio-3.33", "jobs": [ { "jobname": "cell", "error": 0,
-  "read": { "io_bytes": 0, "total_ios": 0, "runtime": 0, "clat_ns": { "min": 0 } },
+  "read": { "io_bytes": 0, "total_ios": 0, "runtime": 0 },
   "write": { "io_bytes": 40960, "total_ios": 10, "runtime": 500,
-    "clat_ns": { "percentile": { "50.000000": 5, "99.000000": 9, "99.900000": 11 } } },
-  "usr_cpu": 10.0, "sys_cpu": 40.0, "ctx": 3, "majf": 0 } ] }"#;
+    "clat_ns": { "bins": { "5000": 9, "90000": 1 } } } } ] }"#;
+
+    fn job() -> Fio {
+        Fio {
+            rw: "randread".into(),
+            block_bytes: 4096,
+            engine: "psync".into(),
+            depth: None,
+            jobs: 1,
+            fsync: 0,
+            dsync: false,
+            seconds: 0.25,
+            size_mib: 128,
+        }
+    }
+
+    fn line(job: &Fio) -> String {
+        let command = command(job, Path::new("/a:b/data"), 7);
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn the_command_says_everything_that_matters() {
+        let buffered = line(&job());
+        for word in [
+            "--filename=/a\\:b/data",
+            "--rw=randread",
+            "--bs=4096",
+            "--size=134217728",
+            "--direct=0",
+            "--runtime=250ms",
+            "--randseed=3",
+            "--invalidate=0",
+        ] {
+            assert!(buffered.contains(word), "{word} in {buffered}");
+        }
+        let direct = Fio { engine: "io_uring".into(), depth: Some(32), ..job() };
+        assert!(line(&direct).contains("--ioengine=io_uring"));
+        assert!(line(&direct).contains("--direct=1 --iodepth=32"));
+        let sync = line(&Fio { rw: "write".into(), fsync: 1, dsync: true, ..job() });
+        assert!(sync.contains("--fsync=1") && sync.contains("--sync=dsync"), "{sync}");
+    }
+
+    #[test]
+    fn sequential_jobs_have_a_part_of_the_file_each() {
+        let several = line(&Fio { rw: "read".into(), jobs: 3, ..job() });
+        assert!(several.contains("--numjobs=3 --group_reporting"), "{several}");
+        assert!(several.contains("--size=44736512 --offset_increment=44736512"), "{several}");
+        assert!(line(&Fio { jobs: 3, ..job() }).contains("--size=134217728"));
+    }
 
     #[test]
     fn the_side_that_did_something_is_taken() {
-        let run = parse(JSON).expect("well-formed");
+        let (run, raw) = parse(JSON).expect("well-formed");
         assert_eq!((run.operations, run.bytes, run.seconds), (10, 40960, 0.5));
-        assert_eq!(run.latency_ns, Percentiles { p50: 5, p99: 9, p999: 11 });
-        assert_eq!(run.client.user_cpu_us, 50_000.0);
-        assert_eq!((run.client.system_cpu_us, run.client.switches), (200_000.0, 3));
+        assert!((4900..5200).contains(&run.latency.p50), "{:?}", run.latency);
+        assert!((88_000..94_000).contains(&run.latency.p99), "{:?}", run.latency);
+        assert_eq!(raw["fio version"], "fio-3.33");
     }
 
     #[test]
@@ -186,36 +212,5 @@ mod tests {
         assert!(error("").contains("fio's json"));
         assert!(error(&JSON.replace("\"error\": 0", "\"error\": 5")).contains("error 5"));
         assert_eq!(error(&JSON.replace("total_ios\": 10", "total_ios\": 0")), "fio did no I/O");
-    }
-
-    #[test]
-    fn the_command_says_everything_that_matters() {
-        let settings = FioSettings { seconds: 0.25, size_mib: 128, direct_engine: "io_uring" };
-        let line = |id: &str| {
-            let cell = matrix::demo().into_iter().find(|cell| cell.id == id).expect("exists");
-            let Work::Fio(job) = cell.work else { panic!("{id} is a data cell") };
-            let command = command(&job, &settings, Path::new("/a:b/data"), 7);
-            let words: Vec<_> =
-                command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-            words.join(" ")
-        };
-        let buffered = line("buffered-randwrite-4k");
-        for word in [
-            "--filename=/a\\:b/data",
-            "--rw=randwrite",
-            "--bs=4096",
-            "--size=128m",
-            "--direct=0",
-            "--runtime=250ms",
-            "--ioengine=psync",
-            "--randseed=7",
-            "--invalidate=0",
-        ] {
-            assert!(buffered.contains(word), "{word} in {buffered}");
-        }
-        let direct = line("direct-read-1m-qd32");
-        for word in ["--direct=1", "--ioengine=io_uring", "--iodepth=32", "--bs=1048576"] {
-            assert!(direct.contains(word), "{word} in {direct}");
-        }
     }
 }

@@ -3,6 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fio::FioSettings;
+use super::work;
+
+/// An operation which leaves its files as they were is repeated for so long.
+const METADATA_SECONDS: f64 = 0.12;
+
 /// One row of the result: a workload with its cache state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
@@ -108,13 +114,6 @@ pub enum MetadataOperation {
     Unlink,
 }
 
-impl MetadataOperation {
-    /// Whether an operation uses its file up, so that the work is one pass and not a time.
-    pub fn is_consuming(self) -> bool {
-        matches!(self, MetadataOperation::CreateWriteClose | MetadataOperation::Unlink)
-    }
-}
-
 /// What the figure of a cell is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -141,6 +140,43 @@ impl Cell {
             Work::Fio(FioJob { access: Access::Sequential, .. }) => Unit::MegabytesPerSecond,
             Work::Fio(_) => Unit::KiloOperationsPerSecond,
             Work::Metadata(_) => Unit::MicrosecondsPerOperation,
+        }
+    }
+
+    /// What it is in the words of a study.
+    pub(crate) fn resolve(&self, fio: &FioSettings) -> work::Work {
+        match self.work {
+            Work::Fio(job) => work::Work::Fio(work::Fio {
+                rw: job.rw().to_owned(),
+                block_bytes: job.block_bytes,
+                engine: match job.direct_queue_depth {
+                    Some(_) => fio.direct_engine.to_owned(),
+                    None => "psync".to_owned(),
+                },
+                depth: job.direct_queue_depth,
+                jobs: 1,
+                fsync: 0,
+                dsync: false,
+                seconds: fio.seconds,
+                size_mib: fio.size_mib,
+            }),
+            Work::Metadata(job) => work::Work::Operation(work::Operations {
+                operation: match job.operation {
+                    MetadataOperation::Stat => work::Operation::Stat,
+                    MetadataOperation::OpenClose => work::Operation::OpenClose,
+                    MetadataOperation::CreateWriteClose => work::Operation::Create,
+                    MetadataOperation::Readdir => work::Operation::Readdir,
+                    MetadataOperation::Rename => work::Operation::Rename,
+                    MetadataOperation::Unlink => work::Operation::Unlink,
+                },
+                files: job.files,
+                threads: 1,
+                is_shared: false,
+                seconds: METADATA_SECONDS,
+                passes: None,
+                load_percent: None,
+                rate_per_second: None,
+            }),
         }
     }
 

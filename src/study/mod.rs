@@ -39,7 +39,6 @@ mod image;
 mod interrupt;
 mod load;
 pub mod matrix;
-mod metadata;
 mod mounts;
 mod options;
 pub mod plan;

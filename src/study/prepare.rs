@@ -10,7 +10,6 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::error::StudyError;
-use super::matrix::CacheState;
 use super::supervise::Cancel;
 
 /// Name of the test file of the data cells.
@@ -47,23 +46,6 @@ pub(crate) fn sync(root: &Path) -> Result<(), StudyError> {
     nix::unistd::syncfs(&dir).map_err(StudyError::io("sync the file system of", root))
 }
 
-/// Brings the test file into `state` for the system at `root`; `native` is the directory itself.
-pub(crate) fn cache(
-    native: &Path,
-    root: &Path,
-    state: CacheState,
-    cancel: &Cancel,
-) -> Result<(), StudyError> {
-    sync(native)?;
-    match state {
-        CacheState::Warm => warm(&data_file(root), cancel),
-        CacheState::Direct => {
-            drop_pages(&data_file(native))?;
-            if native == root { Ok(()) } else { drop_pages(&data_file(root)) }
-        }
-    }
-}
-
 /// Reads a file whole.
 pub(crate) fn warm(path: &Path, cancel: &Cancel) -> Result<(), StudyError> {
     let mut file = File::open(path).map_err(StudyError::io("open", path))?;
@@ -89,9 +71,9 @@ mod tests {
         lay_out(dir.path(), 2, &|| Ok(())).expect("can be written");
         let length = data_file(dir.path()).metadata().expect("exists").len();
         assert_eq!(length, 2 << 20);
-        for state in [CacheState::Warm, CacheState::Direct] {
-            cache(dir.path(), dir.path(), state, &Cancel::default()).expect("can be prepared");
-        }
+        let file = data_file(dir.path());
+        warm(&file, &Cancel::default()).and_then(|()| drop_pages(&file)).expect("can be prepared");
+        sync(dir.path()).expect("can be synced");
         assert!(lay_out(dir.path(), 2, &|| Ok(())).is_err(), "it is never overwritten");
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::matrix::Unit;
+use super::record;
 
 /// Who runs, and in which part of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -89,6 +90,24 @@ pub struct DaemonWork {
     pub requests: BTreeMap<String, u64>,
     /// What they consumed.
     pub consumption: Consumption,
+}
+
+impl From<record::Measurement> for Measurement {
+    fn from(run: record::Measurement) -> Self {
+        let record::Measurement { operations, bytes, seconds, latency, client, .. } = run;
+        Measurement {
+            operations,
+            bytes,
+            seconds,
+            latency_ns: Percentiles { p50: latency.p50, p99: latency.p99, p999: latency.p999 },
+            client: Consumption {
+                user_cpu_us: client.user_cpu_us,
+                system_cpu_us: client.system_cpu_us,
+                switches: client.voluntary_switches + client.involuntary_switches,
+            },
+            daemon: None,
+        }
+    }
 }
 
 impl Measurement {

@@ -2,7 +2,7 @@
 //! within a study nothing falls back in silence.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
@@ -169,30 +169,34 @@ pub(crate) fn data_file(cells: &[Planned], source: &Path) -> Result<(), StudyErr
 /// FUSE over io_uring, switched on for the length of a study.
 #[derive(Debug)]
 pub(crate) struct Uring {
-    was_off: bool,
+    /// What is to be switched off again.
+    switched: Option<PathBuf>,
 }
 
 impl Uring {
     /// Refuses a study that needs it where it is off, or switches it on.
     pub(crate) fn ensure(systems: &[PlannedSystem], enable: bool) -> Result<Self, StudyError> {
-        let Some(system) = systems.iter().find(|system| system.wants_uring()) else {
-            return Ok(Uring { was_off: false });
-        };
-        let id = &system.system.id;
-        match fs::read_to_string(ENABLE_URING) {
-            Ok(value) if value.trim() == "Y" => Ok(Uring { was_off: false }),
+        match systems.iter().find(|system| system.wants_uring()) {
+            Some(system) => Uring::ensure_at(Path::new(ENABLE_URING), &system.system.id, enable),
+            None => Ok(Uring { switched: None }),
+        }
+    }
+
+    fn ensure_at(switch: &Path, id: &str, enable: bool) -> Result<Self, StudyError> {
+        let shown = switch.display();
+        match fs::read_to_string(switch) {
+            Ok(value) if value.trim() == "Y" => Ok(Uring { switched: None }),
             Ok(_) if enable => {
-                fs::write(ENABLE_URING, "Y")
-                    .map_err(StudyError::io("switch on", Path::new(ENABLE_URING)))?;
-                Ok(Uring { was_off: true })
+                fs::write(switch, "Y").map_err(StudyError::io("switch on", switch))?;
+                Ok(Uring { switched: Some(switch.to_owned()) })
             }
             Ok(_) => Err(refuse(format!(
-                "system {id} needs FUSE over io_uring, which is off: echo Y > {ENABLE_URING}, or \
+                "system {id} needs FUSE over io_uring, which is off: echo Y > {shown}, or \
                  --enable-uring, which switches it on for the length of the study"
             ))),
             Err(error) => Err(refuse(format!(
                 "system {id} needs FUSE over io_uring, which this kernel does not have (Linux 6.14; \
-                 {ENABLE_URING}: {error}): take it out of the study"
+                 {shown}: {error}): take it out of the study"
             ))),
         }
     }
@@ -200,10 +204,10 @@ impl Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        if self.was_off
-            && let Err(error) = fs::write(ENABLE_URING, "N")
+        if let Some(switch) = &self.switched
+            && let Err(error) = fs::write(switch, "N")
         {
-            eprintln!("fusewire: {ENABLE_URING} is left at Y: {error}");
+            eprintln!("fusewire: {} is left at Y: {error}", switch.display());
         }
     }
 }
@@ -234,5 +238,24 @@ mod tests {
         assert!(is_new_enough("fio-3.33").is_ok() && is_new_enough("fio-4.0-12-gabc").is_ok());
         let error = is_new_enough("fio-3.1").expect_err("old").to_string();
         assert!(error.starts_with("fio-3.1 is too old, fio 3.20 or newer"), "{error}");
+    }
+
+    #[test]
+    fn io_uring_is_refused_where_it_is_off_or_switched_on_and_off_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let switch = dir.path().join("enable_uring");
+        let ensure = |enable| Uring::ensure_at(&switch, "u", enable);
+        let read = || fs::read_to_string(&switch).expect("readable");
+        assert!(ensure(true).expect_err("an old kernel").to_string().contains("Linux 6.14"));
+        fs::write(&switch, "N\n").expect("writable");
+        let error = ensure(false).expect_err("it is off").to_string();
+        assert!(error.contains("system u needs") && error.contains("echo Y >"), "{error}");
+        let on = ensure(true).expect("can be switched");
+        assert_eq!(read(), "Y");
+        drop(on);
+        assert_eq!(read(), "N");
+        fs::write(&switch, "Y\n").expect("writable");
+        drop(ensure(true).expect("it is on"));
+        assert_eq!(read(), "Y\n", "what was on stays on");
     }
 }

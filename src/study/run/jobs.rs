@@ -13,6 +13,8 @@ use super::super::work::{Job, Task};
 use super::scene::{Scene, Site};
 use super::tree;
 
+/// A copy with the times of the original.
+const COPY: [&str; 2] = ["-r", "--preserve=timestamps"];
 /// What a job may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -84,7 +86,7 @@ impl Errand {
     fn repository(&self) -> Result<PathBuf, String> {
         let tree = self.tree()?;
         self.derived("repository", |half| {
-            tool("copy the tree", Command::new("cp").arg("-r").arg(&tree).arg(half))?;
+            tool("copy the tree", Command::new("cp").args(COPY).arg(&tree).arg(half))?;
             tool("make a repository", git(half).args(["init", "-q"]))?;
             tool("add to it", git(half).args(["add", "-A"]))?;
             tool("commit", git(half).args(["commit", "-q", "-m", "all"]))
@@ -173,7 +175,7 @@ impl Scene for Errand {
             Task::GitStatus => self.repository()?,
             _ => self.tree()?,
         };
-        tool("copy the tree", Command::new("cp").arg("-r").arg(from).arg(work))
+        tool("copy the tree", Command::new("cp").args(COPY).arg(from).arg(work))
     }
 
     fn enter(&mut self, root: &Path) -> Result<(), String> {

@@ -1,6 +1,5 @@
 //! Does one turn for real: make natively, mount, enter, count, time, count, unmount, remove.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -196,7 +195,7 @@ fn take(
     measurement.steal_percent = after_ticks.steal_percent_since(ticks);
     measurement.daemon =
         after_reading.zip(reading).map(|(after, before)| after.since(before)).map(|consumption| {
-            let requests = before.zip(after).map(|(before, after)| served(&before, &after));
+            let requests = before.zip(after).map(|(before, after)| after.served_since(&before));
             DaemonWork { requests: requests.unwrap_or_default(), consumption }
         });
     Ok((measurement, scene.raw()))
@@ -225,16 +224,6 @@ fn settled(
         }
     }
     Ok(last)
-}
-
-/// What was served between two pictures of one daemon.
-fn served(before: &Snapshot, after: &Snapshot) -> BTreeMap<String, u64> {
-    let earlier = |opcode: &str| before.requests.get(opcode).map_or(0, |before| before.count);
-    let served = |(opcode, after): (&String, &crate::metrics::snapshot::Opcode)| {
-        let count = after.count.saturating_sub(earlier(opcode));
-        (count > 0).then(|| (opcode.clone(), count))
-    };
-    after.requests.iter().filter_map(served).collect()
 }
 
 /// Drops every clean page, dentry and inode of the machine; what was dirty has been written before.

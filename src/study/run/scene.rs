@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::fio;
 use super::super::load::consumed::Reading;
 use super::super::load::operation::Layout;
 use super::super::load::personality::Part;
@@ -13,7 +14,6 @@ use super::super::process::run_timed;
 use super::super::record::{Kind, Measurement};
 use super::super::supervise::Cancel;
 use super::super::work::{Fio, Operation, Operations, Personality, Work};
-use super::fio;
 use super::jobs::Errand;
 
 /// Where a turn takes place.

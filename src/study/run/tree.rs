@@ -1,9 +1,10 @@
 //! A tree of source code that the tool makes itself: the same bytes everywhere and every time.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -37,7 +38,10 @@ pub(crate) fn write(root: &Path, files: usize, mib: usize) -> io::Result<()> {
             fs::create_dir_all(path.parent().expect("a name has a directory before it"))?;
         }
         let share = Share(weight / total);
-        fs::write(path, text(&mut random, share.of(mib << 20), index))?;
+        let mut file = fs::File::create_new(path)?;
+        file.write_all(text(&mut random, share.of(mib << 20), index).as_bytes())?;
+        // Old: what is as young as its index git reads again, and sometimes it would be.
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000))?;
     }
     Ok(())
 }
