@@ -89,7 +89,7 @@ const LAYERS: [(&str, &str, &str); 7] = [
     ),
     ("wake_up", "wake-up", "from the queue until the daemon runs"),
     ("receive", "receive", "the daemon's way out of the kernel with the request"),
-    ("daemon", "daemon", "decoding, dispatch, encoding: fusewire's own code"),
+    ("daemon", "daemon", "the daemon's own code: decoding, dispatch, encoding"),
     ("source", "source", "the operation on the source: the daemon's own system calls"),
     ("reply", "reply", "the daemon's way into the kernel with the answer"),
     ("client_wake_up", "client's wake-up", "from the answer until the client runs again"),
