@@ -4,6 +4,8 @@
 #[path = "cli/harness.rs"]
 #[allow(dead_code, reason = "the tests of the command use more of it")]
 mod harness;
+#[path = "study/layers.rs"]
+mod layers;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

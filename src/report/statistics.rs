@@ -19,7 +19,7 @@ pub struct Interval {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// No difference from native was shown, by an interval narrow enough to show one.
+    /// No difference from native was shown, by an interval and a band narrow enough to show one.
     Same,
     /// No difference from native was shown, and a large one could have hidden.
     Unclear,
@@ -114,13 +114,14 @@ pub fn noise_band(native_pairs: &[(f64, f64)], seed: u64) -> Option<f64> {
     Some(interval.low.abs().max(interval.high.abs()).exp())
 }
 
-/// A difference is claimed only if the interval excludes 1 and the median lies outside the band.
+/// A difference is claimed only if the interval excludes 1 and the median lies outside the band; that
+/// there is none, only if a large one could not hide in either.
 /// `higher_is_better` tells a share of a rate from a multiple of a time.
 pub fn verdict(ratio: Interval, band: f64, higher_is_better: bool) -> Verdict {
     let above = ratio.low > 1.0 && ratio.median > band;
     let below = ratio.high < 1.0 && ratio.median < 1.0 / band;
     match (above, below) {
-        (false, false) if ratio.is_wide() => Verdict::Unclear,
+        (false, false) if ratio.is_wide() || band > WIDE => Verdict::Unclear,
         (false, false) => Verdict::Same,
         (above, _) if above == higher_is_better => Verdict::Faster,
         _ => Verdict::Slower,
@@ -236,6 +237,9 @@ mod tests {
         assert_eq!(verdict(ratio, 1.20, true), Verdict::Same, "native alone varies as much");
         let ratio = Interval { low: 0.80, median: 0.85, high: 1.01 };
         assert_eq!(verdict(ratio, 1.05, true), Verdict::Same, "the interval holds 1");
+        let still = Interval { low: 0.98, median: 1.0, high: 1.02 };
+        assert_eq!(verdict(still, 1.05, true), Verdict::Same);
+        assert_eq!(verdict(still, 3.0, true), Verdict::Unclear, "native alone varies wildly");
         let ratio = Interval { low: 0.6, median: 0.85, high: 1.01 };
         assert_eq!(verdict(ratio, 1.05, true), Verdict::Unclear);
         let ratio = Interval { low: 1.1, median: 1.2, high: 1.3 };

@@ -42,9 +42,12 @@ pub(crate) fn ratio(ratio: Interval, unit: Unit) -> String {
     format!("{sign}{median} [{low}, {high}]")
 }
 
-/// `± 3.1 %`: the half-width of the noise band.
+/// `± 3.1 %`: the half-width of the noise band. A large one is a factor, up or down.
 pub(crate) fn band(noise_band: f64) -> String {
-    format!("± {:.1} %", (noise_band - 1.0) * 100.0)
+    match noise_band {
+        large if large >= 2.0 => format!("x or / {}", number(large)),
+        small => format!("± {:.1} %", (small - 1.0) * 100.0),
+    }
 }
 
 /// In a word.
@@ -167,5 +170,6 @@ mod tests {
         let interval = Interval { low: 0.951, median: 0.98, high: 1.01 };
         assert_eq!(ratio(interval, Unit::MegabytesPerSecond), "0.98 [0.95, 1.01]");
         assert_eq!(band(1.031), "± 3.1 %");
+        assert_eq!(band(3.141), "x or / 3.14");
     }
 }

@@ -53,6 +53,7 @@ pub mod sample;
 mod scratch;
 mod supervise;
 pub mod system;
+mod trace;
 pub mod work;
 
 pub use demo::run;

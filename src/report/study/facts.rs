@@ -17,7 +17,7 @@ pub(super) fn method(digest: &Digest) -> Vec<String> {
         ),
         "A/A is what native differs from itself by. \"slower\" and \"faster\" are said only if the \
          interval excludes 1 and the median lies outside of A/A; \"same\" means that no difference was \
-         shown, \"unclear\" that none was shown but the interval is so wide that one may hide in it."
+         shown, \"unclear\" that none was shown but the interval, or A/A, is so wide that one may hide in it."
             .to_owned(),
         "Requests are the daemon's own counters, read before and after the timed part. CPU time is that \
          of client and daemon. Absolute figures do not travel between machines, ratios do to some degree."

@@ -125,7 +125,7 @@ fn outcome(cell: &str, system: &str, round: u32) -> Outcome {
         BTreeMap::from([
             ("client".to_owned(), microseconds * 300.0),
             ("wake_up".to_owned(), microseconds * 200.0),
-            ("decode".to_owned(), microseconds * 100.0),
+            ("daemon".to_owned(), microseconds * 100.0),
             ("source".to_owned(), microseconds * 200.0),
             ("reply".to_owned(), microseconds * 100.0),
             ("client_wake_up".to_owned(), microseconds * 100.0),

@@ -24,6 +24,7 @@ pub fn render(digest: &Digest) -> String {
     }
     beside_published(digest, &mut lines);
     ladder(digest, &mut lines);
+    layers(digest, &mut lines);
     costs(digest, &mut lines);
     method(digest, &mut lines);
     lines.join("\n") + "\n"
@@ -119,6 +120,38 @@ fn ladder(digest: &Digest, lines: &mut Vec<String>) {
             .collect();
         let native = words::microseconds(cell.native);
         lines.push(format!("| {} | {native} |{times}", column(&cell.title)));
+    }
+}
+
+fn layers(digest: &Digest, lines: &mut Vec<String>) {
+    let traced: Vec<_> = digest
+        .cells
+        .iter()
+        .flat_map(|cell| cell.results.iter().map(move |row| (cell, row)))
+        .filter_map(|(cell, row)| Some((cell, row, row.figures()?.layers_ns.as_ref()?)))
+        .collect();
+    if traced.is_empty() {
+        return;
+    }
+    let names = steps::layer_names(traced.iter().map(|(.., layers)| *layers));
+    lines.push(format!("\n## Layer by layer\n\n{}\n", steps::LAYERS_SAY));
+    let titles: String =
+        names.iter().map(|name| format!(" {} |", steps::layer_words(name).0)).collect();
+    lines.push(format!("| cell | system | untraced | traced |{titles}"));
+    lines.push(format!("|---|---|--:|--:|{}", "--:|".repeat(names.len())));
+    for (cell, row, layers) in traced {
+        let untraced = row.figures().map_or(0.0, |found| found.wall_us_per_operation);
+        let parts: String = names
+            .iter()
+            .map(|name| format!(" {} |", number(layers.get(*name).copied().unwrap_or(0.0) / 1e3)))
+            .collect();
+        lines.push(format!(
+            "| {} | {} | {} | {} |{parts}",
+            column(&cell.cell.title),
+            column(digest.title(&row.system)),
+            number(untraced),
+            number(layers.values().sum::<f64>() / 1e3)
+        ));
     }
 }
 

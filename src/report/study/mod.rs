@@ -120,6 +120,7 @@ mod tests {
             "| cell | native | A/A | FAST'17 Base | fusewire | bindfs |",
             "**x10.0 [10.0, 10.0]** slower",
             "| open + close, 1 thread | 4.00 µs | 40.0 µs | 8.00 µs |",
+            "| open + close, 1 thread | fusewire | 8.00 | 8.00 | 2.40 | 1.60 |",
             "2.00: OPEN 1.00, RELEASE 1.00",
             "in force: data passthrough",
         ] {

@@ -89,11 +89,16 @@ const LAYERS: [(&str, &str, &str); 7] = [
     ),
     ("wake_up", "wake-up", "from the queue until the daemon runs"),
     ("receive", "receive", "the daemon's way out of the kernel with the request"),
-    ("daemon", "daemon", "decoding, dispatch, encoding: fusewire's own code"),
+    ("daemon", "daemon", "the daemon's own code: decoding, dispatch, encoding"),
     ("source", "source", "the operation on the source: the daemon's own system calls"),
     ("reply", "reply", "the daemon's way into the kernel with the answer"),
     ("client_wake_up", "client's wake-up", "from the answer until the client runs again"),
 ];
+
+/// What the figures of layers are.
+pub(super) const LAYERS_SAY: &str = "One operation, µs, as the kernel traced client and daemon in a run \
+    of its own. Tracing costs a little in each layer, and one run is one choice of the scheduler where \
+    both run: the parts tell the shares, the untraced median the time.";
 
 /// The layers that were traced, in their order; unknown ones last.
 pub(super) fn layer_names<'a>(

@@ -13,11 +13,12 @@ use super::super::file::systems::PlannedSystem;
 use super::super::interrupt::Interrupt;
 use super::super::load::consumed::Reading;
 use super::super::prepare;
-use super::super::record::{DaemonWork, Measurement};
+use super::super::record::{DaemonWork, Kind, Measurement};
 use super::super::runner::StepError;
 use super::super::supervise::{Cancel, Watch};
 use super::super::system::{Native, System};
-use super::super::work::{Cache, Work};
+use super::super::trace::{Layers, Tracing};
+use super::super::work::{Cache, Operations, Work};
 use super::flags;
 use super::folder::Raw;
 use super::order::Turn;
@@ -30,6 +31,8 @@ use crate::metrics::snapshot::Snapshot;
 const MARGIN: Duration = Duration::from_secs(60);
 /// Whole jobs on a slow system take their time.
 const JOB_LIMIT: Duration = Duration::from_secs(360);
+/// A traced run is no longer than its buffer.
+const TRACED_SECONDS: f64 = 0.1;
 
 /// Runs the cells on the systems.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct LiveExecutor<'a> {
     pub(crate) mount_limit: Duration,
     /// What fio printed goes here.
     pub(crate) raw: Raw,
+    /// Traces where the time goes, if that was asked for.
+    pub(crate) tracing: Option<Arc<Tracing>>,
 }
 
 impl Executor for LiveExecutor<'_> {
@@ -58,7 +63,17 @@ impl Executor for LiveExecutor<'_> {
         }
         let name = format!("turn{}", turn.sequence);
         let seed = self.seed.wrapping_add(u64::from(turn.round));
-        let (measurement, raw) = self.play(planned, system, &name, seed)?;
+        let (mut measurement, raw) = self.play(planned, system, &name, seed)?;
+        // Once is enough, and in a run of its own: tracing takes time.
+        if turn.round == 0 {
+            match self.layers(planned, system, &name, seed) {
+                Ok(layers) => measurement.layers = layers,
+                Err(TurnError::Fatal(error)) => return Err(TurnError::Fatal(error)),
+                Err(TurnError::Cell(why) | TurnError::Mount(why) | TurnError::Skipped(why)) => {
+                    measurement.flags.push(format!("its layers could not be traced: {why}"));
+                }
+            }
+        }
         if let Some(raw) = raw {
             self.raw.keep(turn, &planned.cell.id, &system.system.id, &raw)?;
         }
@@ -78,6 +93,37 @@ impl LiveExecutor<'_> {
         name: &str,
         seed: u64,
     ) -> Result<Played, TurnError> {
+        self.perform(planned, system, name, seed, None)
+    }
+
+    /// Another run, to see where the time of one operation goes; `None` where it can not be told.
+    fn layers(
+        &self,
+        planned: &Planned,
+        system: &PlannedSystem,
+        name: &str,
+        seed: u64,
+    ) -> Result<Option<Layers>, TurnError> {
+        let (Some(tracing), Some(work)) = (&self.tracing, traced(&planned.work)) else {
+            return Ok(None);
+        };
+        if system.system.kind == Kind::Native {
+            return Ok(None);
+        }
+        let planned = Planned { work, ..planned.clone() };
+        let name = format!("{name}-traced");
+        let played = self.perform(&planned, system, &name, seed, Some(Arc::clone(tracing)));
+        played.map(|(measurement, _)| measurement.layers)
+    }
+
+    fn perform(
+        &self,
+        planned: &Planned,
+        system: &PlannedSystem,
+        name: &str,
+        seed: u64,
+        tracing: Option<Arc<Tracing>>,
+    ) -> Result<Played, TurnError> {
         self.interrupt.check()?;
         let source = self.place.source().to_owned();
         let site = Site {
@@ -96,7 +142,7 @@ impl LiveExecutor<'_> {
             None => Arc::new(Native::new(&source)),
         };
         let pid = mounted.as_ref().and_then(|mounted| mounted.pid());
-        let played = self.watched(planned, Arc::clone(&shown), pid, scene);
+        let played = self.watched(planned, Arc::clone(&shown), pid, scene, tracing);
         // Explicitly, not by drop: the thread of a turn that was given up may still hold a reference.
         let released = mounted.as_ref().map_or(Ok(()), |mounted| mounted.release());
         let (mut measurement, raw) = played?;
@@ -146,6 +192,7 @@ impl LiveExecutor<'_> {
         shown: Arc<dyn System>,
         pid: Option<u32>,
         mut scene: Box<dyn Scene>,
+        tracing: Option<Arc<Tracing>>,
     ) -> Result<Played, TurnError> {
         let limit = match &planned.work {
             Work::Job(_) | Work::Personality(_) => JOB_LIMIT,
@@ -160,7 +207,8 @@ impl LiveExecutor<'_> {
         };
         let (cache, theirs) = (planned.cache, Arc::clone(&shown));
         let played = watch.run(move |cancel| {
-            let played = take(scene.as_mut(), theirs.as_ref(), pid, cache, cancel);
+            let tracing = tracing.as_deref();
+            let played = take(scene.as_mut(), theirs.as_ref(), pid, cache, tracing, cancel);
             played.map_err(StepError::Cell)
         });
         played.map_err(|error| match error {
@@ -177,6 +225,7 @@ fn take(
     system: &dyn System,
     pid: Option<u32>,
     cache: Cache,
+    tracing: Option<&Tracing>,
     cancel: &Cancel,
 ) -> Result<Played, String> {
     let said = |error: StudyError| error.to_string();
@@ -189,7 +238,13 @@ fn take(
     let daemon = before.as_ref().map(|snapshot| snapshot.pid).or(pid);
     let read = || daemon.map(Reading::of_process);
     let (ticks, reading) = (CpuTicks::now(), read());
+    let recording = tracing.zip(daemon).map(|(tracing, daemon)| tracing.record(daemon));
+    let recording = recording.transpose().map_err(said)?;
     let mut measurement = scene.play(cancel)?;
+    if let Some(recording) = recording {
+        let (operations, seconds) = (measurement.operations, measurement.seconds);
+        measurement.layers = Some(recording.end(operations, seconds)?);
+    }
     let (after_reading, after_ticks) = (read(), CpuTicks::now());
     let after = settled(system, before.as_ref()).map_err(said)?;
     measurement.steal_percent = after_ticks.steal_percent_since(ticks);
@@ -199,6 +254,18 @@ fn take(
             DaemonWork { requests: requests.unwrap_or_default(), consumption }
         });
     Ok((measurement, scene.raw()))
+}
+
+/// The work of a traced run: one operation after the other, so that each wait is one request's. `None`
+/// if the work is not of that kind.
+fn traced(work: &Work) -> Option<Work> {
+    match work {
+        Work::Operation(work) if work.threads == 1 && work.load_percent.is_none() => {
+            let seconds = work.seconds.min(TRACED_SECONDS);
+            Some(Work::Operation(Operations { seconds, ..work.clone() }))
+        }
+        _ => None,
+    }
 }
 
 /// The counters once they stand still: RELEASE and FORGET come a moment after the call that caused

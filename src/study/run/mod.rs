@@ -17,6 +17,7 @@ mod tree;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -29,6 +30,7 @@ use super::file::{self, StudyFile, presets};
 use super::interrupt::Interrupt;
 use super::record::{self, FORMAT, NATIVE, Outcome, Sample};
 use super::scratch::complain;
+use super::trace::Tracing;
 use super::work::Work;
 use super::{preflight, prepare};
 use crate::report;
@@ -53,6 +55,8 @@ struct Plan {
     cells: Vec<Planned>,
     systems: Vec<PlannedSystem>,
     seed: u64,
+    /// What looks into single requests, if that was asked for.
+    tracing: Option<Arc<Tracing>>,
 }
 
 /// Measures a study, or lists what there is.
@@ -80,6 +84,7 @@ pub fn run(options: &RunOptions) -> Result<(), StudyError> {
     if earlier.is_none() {
         report::folder::prepare(&options.results)?;
     }
+    plan.tracing = options.layers.then(Tracing::find).transpose()?.map(Arc::new);
     let _uring = Uring::ensure(&plan.systems, options.enable_uring)?;
     let exe = match &options.exe {
         Some(exe) => exe.clone(),
@@ -180,7 +185,7 @@ fn resolve(
     let wrong = |why: String| preflight::refuse(format!("{origin}: {why}"));
     let cells = cells::expand(&file).map_err(wrong)?;
     let systems = systems::resolve(&file).map_err(wrong)?;
-    Ok(Plan { file, text, cells, systems, seed })
+    Ok(Plan { file, text, cells, systems, seed, tracing: None })
 }
 
 /// What a study has yielded.
@@ -280,9 +285,10 @@ fn live<'a>(
     interrupt: &'a Interrupt,
     raw: Raw,
 ) -> LiveExecutor<'a> {
-    let Plan { file, cells, systems, seed, .. } = plan;
+    let Plan { file, cells, systems, seed, tracing, .. } = plan;
     let mount_limit = Duration::from_secs_f64(file.mount_seconds);
-    LiveExecutor { cells, systems, place, exe, seed: *seed, interrupt, mount_limit, raw }
+    let (seed, tracing) = (*seed, tracing.clone());
+    LiveExecutor { cells, systems, place, exe, seed, interrupt, mount_limit, raw, tracing }
 }
 
 /// A system that does not mount, or not as it must, is no system of a study: that is found now.

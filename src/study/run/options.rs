@@ -44,6 +44,11 @@ pub struct RunOptions {
     #[arg(long)]
     pub enable_uring: bool,
 
+    /// Let the kernel trace one more run of each metadata cell of one thread: where the time of an
+    /// operation goes, layer by layer (needs root and tracefs)
+    #[arg(long)]
+    pub layers: bool,
+
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

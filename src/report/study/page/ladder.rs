@@ -97,7 +97,8 @@ fn layers(digest: &Digest) -> String {
     }
     let names = steps::layer_names(traced.iter().map(|(_, _, layers)| *layers));
     let mut legend = String::from("<p class=\"legend\">");
-    let mut head = String::from("<th class=\"text\">cell, system</th><th>traced in all</th>");
+    let mut head =
+        String::from("<th class=\"text\">cell, system</th><th>untraced</th><th>traced</th>");
     for (index, name) in names.iter().enumerate() {
         let (label, _) = steps::layer_words(name);
         let _ = write!(legend, "<span>{}{label}</span>", fill_swatch(index));
@@ -120,9 +121,12 @@ fn layers(digest: &Digest) -> String {
         bars += &row(&escape(title), &sum, &stack(&parts, longest, &format!("{title}: {sum}")));
         let _ = write!(
             body,
-            "<tr><td>{}, {}</td><td>{sum}</td>",
+            "<tr><td>{}, {}</td><td>{}</td><td>{sum}</td>",
             escape(&cell.cell.title),
-            escape(title)
+            escape(title),
+            cell.figures(system).map_or_else(String::new, |found| {
+                words::microseconds(found.wall_us_per_operation)
+            })
         );
         for name in &names {
             let _ = write!(body, "<td>{}</td>", number(of(name) / 1e3));
@@ -137,9 +141,8 @@ fn layers(digest: &Digest) -> String {
         })
         .collect();
     format!(
-        "<h3>Layer by layer</h3>\n<p>Of one operation that was traced by the kernel, client and daemon \
-         together, µs. Tracing itself costs a little in each layer: the parts tell the shares, the \
-         untraced figures the time.</p>\n{legend}<figure>\n{bars}</figure>\n{}<dl>{meanings}</dl>\n",
+        "<h3>Layer by layer</h3>\n<p>{}</p>\n{legend}<figure>\n{bars}</figure>\n{}<dl>{meanings}</dl>\n",
+        steps::LAYERS_SAY,
         scrolling(&head, &body)
     )
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::super::digest::{CellDigest, Digest, SystemDigest};
 use super::super::words;
+use super::ratios::short;
 use super::svg::{LogScale, escape, line, plane};
 use super::{groups, legend, look, scrolling};
 use crate::study::sample::count;
@@ -128,11 +129,20 @@ fn grid(scale: &LogScale) -> String {
                 text,
                 "<text x='{x:.2}%' y='{}' text-anchor='middle'>{}</text>",
                 HEIGHT + 14,
-                words::microseconds(tick)
+                label(tick)
             );
         }
     }
     text
+}
+
+/// A round time, as short as it can be.
+fn label(microseconds: f64) -> String {
+    match microseconds {
+        long if long >= 1e6 => format!("{} s", short(long / 1e6)),
+        some if some >= 1e3 => format!("{} ms", short(some / 1e3)),
+        _ => format!("{} µs", short(microseconds)),
+    }
 }
 
 #[cfg(test)]
