@@ -12,32 +12,55 @@ use crate::sys::handle::FileHandle;
 /// What one look at the stream of changes has brought.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// Objects that have changed, whether or not the kernel knows them.
-    pub(super) objects: FxHashSet<FileHandle>,
-    /// Those of them whose data has.
+    pub(super) changed: Changed,
+    /// Objects whose data has changed.
     data: FxHashSet<FileHandle>,
-    /// Directories whose names have changed, and the names.
-    names: FxHashSet<(FileHandle, Box<[u8]>)>,
-    /// Anything may have changed.
-    pub(super) overflow: bool,
+    /// Objects that somebody has closed who could write to them.
+    closed: FxHashSet<FileHandle>,
+}
+
+/// What has changed, whether or not the kernel knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// Objects.
+    pub(super) objects: FxHashSet<FileHandle>,
+    /// Names, each with its directory.
+    pub(super) names: FxHashSet<(FileHandle, Box<[u8]>)>,
+    /// Anything at all.
+    pub(super) everything: bool,
+}
+
+impl Changed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.names.is_empty() && !self.everything
+    }
+
+    pub(super) fn append(&mut self, other: &Changed) {
+        self.objects.extend(&other.objects);
+        self.names.extend(other.names.iter().cloned());
+        self.everything |= other.everything;
+    }
 }
 
 impl Batch {
     /// Takes up an event, unless `own` made it: the kernel knows what it asked for itself.
     pub(super) fn add(&mut self, event: &Event<'_>, own: i32) {
-        self.overflow |= event.is_overflow();
+        self.changed.everything |= event.is_overflow();
         if event.pid == own {
             return;
         }
         if let Some(object) = event.object {
-            self.objects.insert(object);
+            self.changed.objects.insert(object);
             if event.is_data() {
                 self.data.insert(object);
             }
+            if event.is_close() {
+                self.closed.insert(object);
+            }
         }
         if let Some((directory, name)) = event.entry {
-            self.objects.insert(directory);
-            self.names.insert((directory, name.into()));
+            self.changed.objects.insert(directory);
+            self.changed.names.insert((directory, name.into()));
         }
     }
 
@@ -46,14 +69,17 @@ impl Batch {
     pub(super) fn notifications(&self, known: &dyn Known) -> Vec<Notification> {
         let mut told = Vec::new();
         let mut listings = FxHashSet::default();
-        for (directory, name) in &self.names {
+        for (directory, name) in &self.changed.names {
             if let Some(parent) = known.find(directory) {
                 told.push(Notification::Entry { parent, name: name.clone() });
                 listings.insert(parent);
             }
         }
-        for object in &self.objects {
+        for object in &self.changed.objects {
             if let Some(nodeid) = known.find(object) {
+                if self.closed.contains(object) {
+                    known.writer_closed(nodeid);
+                }
                 told.push(Notification::Attributes(nodeid));
                 let data = self.data.contains(object) && known.data_changed(nodeid);
                 if data || listings.contains(&nodeid) {

@@ -1,15 +1,21 @@
 //! What has to be told a second time: the kernel may have got, or may get, an answer from before the
 //! change, which it believes all the same.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
 
 use super::answers::Answers;
+use super::batch::Changed;
 use crate::fs::NodeId;
-use crate::sys::handle::FileHandle;
 
 /// Looks for which an inode is waited for that the kernel does not know: whoever gets the answer in
 /// which it is first named may have to wait for a CPU.
 const LOOKS: u8 = 50;
+
+/// Looks after which it is told for the last time: whoever has got an answer may have to wait for a CPU
+/// before it takes effect.
+const ONCE_MORE: usize = 30;
 
 /// Objects that have changed while answers were under way.
 #[derive(Debug, Default)]
@@ -21,38 +27,23 @@ pub(super) struct Later {
     next: Changed,
     /// Those answers are over: the kernel has them by the next look.
     due: Changed,
+    /// What was told again, and in how many looks it will be for the last time.
+    past: VecDeque<(usize, Changed)>,
     /// Inodes that the kernel did not know, and how often it will be tried yet.
     unknown: FxHashMap<NodeId, u8>,
 }
 
-/// Objects, or everything.
-#[derive(Debug, Default)]
-pub(super) struct Changed {
-    pub(super) objects: FxHashSet<FileHandle>,
-    pub(super) everything: bool,
-}
-
-impl Changed {
-    fn is_empty(&self) -> bool {
-        self.objects.is_empty() && !self.everything
-    }
-
-    fn append(&mut self, other: Changed) {
-        self.objects.extend(other.objects);
-        self.everything |= other.everything;
-    }
-}
-
 impl Later {
     pub(super) fn is_empty(&self) -> bool {
-        let Later { waiting, next, due, unknown, .. } = self;
-        waiting.is_empty() && next.is_empty() && due.is_empty() && unknown.is_empty()
+        let Later { waiting, next, due, past, unknown, .. } = self;
+        let none = waiting.is_empty() && next.is_empty() && due.is_empty();
+        none && past.is_empty() && unknown.is_empty()
     }
 
     /// Takes up what has changed, if any of `answers` is under way.
-    pub(super) fn add(&mut self, changed: impl FnOnce() -> Changed, answers: &Answers) {
+    pub(super) fn add(&mut self, changed: &Changed, answers: &Answers) {
         if answers.any() {
-            self.next.append(changed());
+            self.next.append(changed);
         }
     }
 
@@ -77,7 +68,17 @@ impl Later {
 
     /// What is to be told again now. Called once a look.
     pub(super) fn take_due(&mut self, answers: &Answers) -> Changed {
-        let due = std::mem::take(&mut self.due);
+        let mut due = std::mem::take(&mut self.due);
+        for (looks, _) in &mut self.past {
+            *looks -= 1;
+        }
+        let last = self.past.pop_front_if(|(looks, _)| *looks == 0);
+        if !due.is_empty() {
+            self.past.push_back((ONCE_MORE, due.clone()));
+        }
+        if let Some((_, last)) = last {
+            due.append(&last);
+        }
         if self.phase.is_none_or(|phase| !answers.are_under_way(phase)) {
             self.due = std::mem::take(&mut self.waiting);
             self.waiting = std::mem::take(&mut self.next);
@@ -90,33 +91,37 @@ impl Later {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::handle::FileHandle;
 
-    fn changed(id: u8) -> impl FnOnce() -> Changed {
+    fn changed(id: u8) -> Changed {
         let object = FileHandle::new(1, &[id; 8]).expect("short");
-        move || Changed { objects: [object].into_iter().collect(), everything: false }
+        Changed { objects: [object].into_iter().collect(), ..Changed::default() }
     }
 
     #[test]
     fn what_changes_during_an_answer_is_told_again_after_it() {
         let (mut later, answers) = (Later::default(), Answers::default());
-        later.add(changed(1), &answers);
+        later.add(&changed(1), &answers);
         assert!(later.is_empty(), "no answer is under way");
         let first = answers.begin(0);
-        later.add(changed(1), &answers);
+        later.add(&changed(1), &answers);
         assert!(later.take_due(&answers).is_empty());
         let second = answers.begin(1);
-        later.add(changed(2), &answers);
+        later.add(&changed(2), &answers);
         for _ in 0..3 {
             assert!(later.take_due(&answers).is_empty());
         }
         drop(first);
         assert!(later.take_due(&answers).is_empty(), "the kernel may not have it yet");
-        assert_eq!(later.take_due(&answers).objects, changed(1)().objects);
+        assert_eq!(later.take_due(&answers), changed(1));
         assert!(later.take_due(&answers).is_empty());
         drop(second);
         assert!(later.take_due(&answers).is_empty());
-        assert_eq!(later.take_due(&answers).objects, changed(2)().objects);
-        assert!(later.take_due(&answers).is_empty() && later.is_empty());
+        assert_eq!(later.take_due(&answers), changed(2));
+        let told: Vec<Changed> = (0..ONCE_MORE).map(|_| later.take_due(&answers)).collect();
+        let again = told.iter().filter(|changed| !changed.is_empty()).collect::<Vec<_>>();
+        assert_eq!(again, [&changed(1), &changed(2)], "once more after a while");
+        assert!(later.is_empty());
     }
 
     #[test]

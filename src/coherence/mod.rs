@@ -16,7 +16,7 @@ use std::fmt::Debug;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -27,7 +27,7 @@ pub use answers::{Answer, Answers};
 use crate::config::{Coherence, Config};
 use crate::fs::{Kernel, Negotiated, NodeId};
 use crate::metrics::snapshot;
-use crate::protocol::notify::EPOCH_MINOR;
+use crate::protocol::notify::{EPOCH_MINOR, Notification};
 use crate::sys::fanotify::Watch;
 use crate::sys::handle::FileHandle;
 use helper::Helper;
@@ -85,6 +85,10 @@ pub trait Known: Debug + Send + Sync {
     /// Whether it may keep anything at the moment.
     fn data_changed(&self, nodeid: NodeId) -> bool;
 
+    /// A file that may have been written to was closed, and the kernel is going to be told that the
+    /// attributes of its inode have changed.
+    fn writer_closed(&self, nodeid: NodeId);
+
     /// Every inode that the kernel knows.
     fn all(&self) -> Vec<NodeId>;
 
@@ -100,6 +104,8 @@ pub struct Upkeep {
     source: Result<OwnedFd, String>,
     settled: OnceLock<Settled>,
     watcher: Mutex<Option<Watcher>>,
+    /// The connection, which is another after one that was given up.
+    kernel: RwLock<Option<Kernel>>,
     figures: Arc<Figures>,
 }
 
@@ -159,8 +165,8 @@ impl Upkeep {
             Err(reason) if config.coherence == Coherence::Watch => return Err(refused(reason)),
             _ => {}
         }
-        let (settled, watcher, figures) = Default::default();
-        Ok(Upkeep { config: config.clone(), source, settled, watcher, figures })
+        let (settled, watcher, kernel, figures) = Default::default();
+        Ok(Upkeep { config: config.clone(), source, settled, watcher, kernel, figures })
     }
 
     /// Begins to keep the caches of a new mount true; before it gets its first request.
@@ -173,6 +179,7 @@ impl Upkeep {
         kernel: Kernel,
         known: Arc<dyn Known>,
     ) -> io::Result<()> {
+        *self.kernel.write().unwrap_or_else(PoisonError::into_inner) = Some(kernel.clone());
         let (force, reason) = match (self.config.coherence, &self.source) {
             (Coherence::Exclusive, _) => (Force::Exclusive, None),
             (Coherence::Timeout(timeout), _) => (Force::Timeout(timeout), None),
@@ -224,6 +231,18 @@ impl Upkeep {
     /// Ends it: the mount is gone.
     pub fn end(&self) {
         *self.watcher() = None;
+    }
+
+    /// The attributes of an inode are going to change without that the kernel knows.
+    pub fn attributes_change(&self, nodeid: NodeId) {
+        if !self.trust().caches {
+            return;
+        }
+        let mut bytes = Vec::new();
+        Notification::Attributes(nodeid).encode(&mut bytes);
+        let kernel = self.kernel.read().unwrap_or_else(PoisonError::into_inner);
+        // ENOENT: it was told nothing yet.
+        let _ = kernel.as_ref().map(|kernel| kernel.notify(&bytes));
     }
 
     /// How far the kernel may trust what it is told.

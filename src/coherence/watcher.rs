@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::batch::{Batch, everything};
 use super::helper::{Helper, PACKET_MAX};
-use super::later::{Changed, Later};
+use super::later::Later;
 use super::{Figures, Known};
 use crate::fs::Kernel;
 use crate::protocol::notify::Notification;
@@ -168,16 +168,15 @@ impl Loop {
         let again = self.later.take_due(known.answers());
         // Before the table of what is known is asked: what it does not know now it may know after an
         // answer that is under way now.
-        let changed = || Changed { objects: batch.objects.clone(), everything: batch.overflow };
-        self.later.add(changed, known.answers());
-        if batch.overflow {
+        self.later.add(&batch.changed, known.answers());
+        if batch.changed.everything {
             self.tools.figures.overflows.add(1);
             info!("more changes of the source than could be followed: all that is cached expires");
         }
-        if batch.overflow || again.everything {
+        batch.changed.append(&again);
+        if batch.changed.everything {
             return self.expire(&*known);
         }
-        batch.objects.extend(again.objects);
         let told = batch.notifications(&*known);
         let (waiting, direct): (Vec<_>, Vec<_>) =
             told.into_iter().partition(Notification::may_wait);

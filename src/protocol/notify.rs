@@ -11,12 +11,15 @@ pub const EPOCH_MINOR: u32 = 44;
 const INVAL_INODE: i32 = 2;
 const INVAL_ENTRY: i32 = 3;
 const INC_EPOCH: i32 = 8;
+/// What a name stands for stays what it is until the answer is another: it may be somebody's working
+/// directory.
+const EXPIRE_ONLY: u32 = 1;
 
 /// Something that the kernel shall no longer believe.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Notification {
-    /// What `name` is in the directory `parent`. The kernel waits for the directory's lock, which
-    /// whoever looks something up there holds until that is answered.
+    /// What `name` is in the directory `parent`: the kernel asks before it believes it again. It waits
+    /// for the directory's lock, which whoever looks something up there holds until that is answered.
     Entry {
         /// The directory.
         parent: NodeId,
@@ -44,7 +47,8 @@ impl Notification {
         match self {
             Notification::Entry { parent, name } => {
                 let namelen = u32::try_from(name.len()).expect("names are at most 255 bytes");
-                let entry = NotifyInvalEntryOut { parent: parent.0, namelen, flags: 0 };
+                let flags = EXPIRE_ONLY;
+                let entry = NotifyInvalEntryOut { parent: parent.0, namelen, flags };
                 message(out, INVAL_ENTRY, &[entry.as_bytes(), name, &[0]]);
             }
             Notification::Attributes(nodeid) => {
@@ -82,7 +86,7 @@ mod tests {
     fn the_bytes_are_the_kernels() {
         let entry = Notification::Entry { parent: NodeId(7), name: (*b"ab").into() };
         let all = [
-            (entry, true, &[&words32(&[35, 3, 0, 0, 7, 0, 2, 0])[..], b"ab\0"].concat()),
+            (entry, true, &[&words32(&[35, 3, 0, 0, 7, 0, 2, 1])[..], b"ab\0"].concat()),
             (
                 Notification::Attributes(NodeId(9)),
                 false,
