@@ -1,6 +1,7 @@
 //! Attributes: GETATTR, STATX, SETATTR, ACCESS, STATFS.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -42,8 +43,19 @@ pub(super) fn to_attr(stat: &FileStat) -> abi::Attr {
 }
 
 impl Local {
-    pub(super) fn attributes(&self, stat: &FileStat) -> Attributes {
-        Attributes { attr: to_attr(stat), valid: self.upkeep.trust().attr }
+    pub(super) fn attributes(&self, nodeid: NodeId, stat: &FileStat) -> Attributes {
+        Attributes { attr: to_attr(stat), valid: self.attr_valid(nodeid) }
+    }
+
+    /// How long the kernel may trust attributes of an inode: not for long while it may be storing
+    /// through a mapping of the source's file, which moves times that it does not know of.
+    fn attr_valid(&self, nodeid: NodeId) -> Duration {
+        const WHILE_STORED: Duration = Duration::from_secs(1);
+        let stored_to = || self.inodes.live(nodeid).is_some_and(|inode| inode.is_stored_to());
+        match self.upkeep.trust().attr {
+            valid if valid > WHILE_STORED && stored_to() => WHILE_STORED,
+            valid => valid,
+        }
     }
 
     pub(super) fn do_getattr(&self, nodeid: NodeId, fh: Option<Fh>) -> Result<Attributes> {
@@ -51,14 +63,14 @@ impl Local {
             Some(file) => fstat(&file)?,
             None => fstat(&self.inodes.fd(nodeid)?)?,
         };
-        Ok(self.attributes(&stat))
+        Ok(self.attributes(nodeid, &stat))
     }
 
     pub(super) fn do_statx(&self, nodeid: NodeId, args: &abi::StatxIn) -> Result<StatxReply> {
         let fd = self.inodes.fd(nodeid)?;
         let flags = i32::try_from(args.sx_flags).map_err(|_| Errno::EINVAL)?;
         let stat = objfd::statx(fd.as_fd(), flags & libc::AT_STATX_SYNC_TYPE, args.sx_mask)?;
-        Ok(StatxReply { stat, valid: self.upkeep.trust().attr })
+        Ok(StatxReply { stat, valid: self.attr_valid(nodeid) })
     }
 
     /// Each change as the call that it came from would make it; which of set-user-id and
@@ -108,7 +120,7 @@ impl Local {
         if valid.intersects(SetattrValid::ATIME | SetattrValid::MTIME) {
             objfd::set_times(fd.as_fd(), times(args, valid)?)?;
         }
-        Ok(self.attributes(&fstat(&fd)?))
+        Ok(self.attributes(nodeid, &fstat(&fd)?))
     }
 
     pub(super) fn do_access(&self, nodeid: NodeId, mask: u32) -> Result<()> {

@@ -57,7 +57,20 @@ pub(super) struct OpenState {
     cached: u32,
     /// What FUSE's page cache keeps of cached opens is the file's data still.
     kept: bool,
+    /// Who may store to the file without that FUSE's inode knows.
+    storers: Storers,
     backing: Option<Backing>,
+}
+
+/// Passthrough opens for writing, and mappings that they leave behind: FUSE forgets its open file with
+/// the last descriptor, the source's lasts as long as it is mapped.
+#[derive(Debug, Default)]
+struct Storers {
+    opens: u32,
+    /// Opens have ended, and the source's file may be mapped yet.
+    linger: bool,
+    /// A file of the source was closed while there were opens.
+    closed: bool,
 }
 
 /// A registered backing file, released with the inode that it belongs to.
@@ -157,6 +170,12 @@ impl OpenState {
             IoMode::Passthrough(_) => self.passthrough -= 1,
             IoMode::Cached => self.cached -= 1,
         }
+    }
+}
+
+impl Storers {
+    fn any(&self) -> bool {
+        self.opens > 0 || self.linger
     }
 }
 
@@ -334,10 +353,11 @@ impl Inode {
         self.data.lock().unwrap_or_else(PoisonError::into_inner).passthrough > 0
     }
 
-    /// Whether it is open, or has a backing file for when it is opened again.
+    /// Whether it is open, may be mapped, or has a backing file for when it is opened again.
     pub(super) fn is_open(&self) -> bool {
         let state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
-        state.passthrough > 0 || state.cached > 0 || state.backing.is_some()
+        let used = state.passthrough > 0 || state.cached > 0 || state.storers.any();
+        used || state.backing.is_some()
     }
 
     /// Its data has changed, and not through FUSE's page cache: the next cached open begins anew.
@@ -345,6 +365,34 @@ impl Inode {
     pub(super) fn data_changed(&self) -> bool {
         let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut state.kept) || state.cached > 0
+    }
+
+    /// A passthrough open for writing begins.
+    pub(super) fn begin_storing(&self) {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner).storers.opens += 1;
+    }
+
+    /// It ends. Its file of the source ends then, too, or with the last mapping.
+    pub(super) fn end_storing(&self) {
+        let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        let storers = &mut state.storers;
+        storers.opens -= 1;
+        if storers.opens == 0 {
+            storers.linger = !std::mem::take(&mut storers.closed);
+        }
+    }
+
+    /// A file of the source that may have been written to was closed.
+    pub(super) fn writer_closed(&self) {
+        let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        let storers = &mut state.storers;
+        storers.closed = storers.opens > 0;
+        storers.linger &= storers.closed;
+    }
+
+    /// Whether somebody may be storing to it through a mapping of the source's file.
+    pub(super) fn is_stored_to(&self) -> bool {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner).storers.any()
     }
 
     /// A cached open begins: whether what earlier ones have left in FUSE's page cache is good.

@@ -26,6 +26,13 @@ impl Known for Shown {
         kept || self.opens_by_itself
     }
 
+    fn writer_closed(&self, nodeid: NodeId) {
+        if let Some(inode) = self.inodes.live(nodeid) {
+            inode.writer_closed();
+            self.inodes.settle(&inode);
+        }
+    }
+
     fn all(&self) -> Vec<NodeId> {
         self.inodes.all()
     }

@@ -33,8 +33,9 @@ impl Local {
 
     /// The reply for what was found at `place`; counts a lookup.
     pub(super) fn entry(&self, found: Found, place: &Place<'_>, keep: Keep) -> Result<Entry> {
-        let attributes = self.attributes(&found.stat);
+        let stat = found.stat;
         let nodeid = self.inodes.acquire(found, Some(place), keep)?;
+        let attributes = self.attributes(nodeid, &stat);
         let entry_valid = self.upkeep.trust().entry;
         Ok(Entry { nodeid, generation: 0, entry_valid, attributes })
     }
@@ -113,7 +114,7 @@ impl Local {
         let link = ProcLink::new(object.as_fd());
         let flags = AtFlags::AT_SYMLINK_FOLLOW;
         linkat(objfd::links()?, link.name(), &*dir, newname.as_c_str(), flags)?;
-        let attributes = self.attributes(&fstat(&*object)?);
+        let attributes = self.attributes(nodeid, &fstat(&*object)?);
         self.inodes.count_lookup(&inode)?;
         self.inodes.named(&inode, &Place { parent: newparent, dir: dir.as_fd(), name: newname });
         let entry_valid = self.upkeep.trust().entry;

@@ -59,7 +59,12 @@ impl Local {
             true => Preferred::Passthrough,
             false => preferred(fstat(&fd)?.st_mode),
         };
-        self.opened(inode, fd, flags, preferred, Candidate::of)
+        let opened = self.opened(inode, fd, flags, preferred, Candidate::of)?;
+        if !read_only && opened.backing.is_some() {
+            // What the kernel was told before it trusts for longer than it may from now on.
+            self.upkeep.attributes_change(nodeid);
+        }
+        Ok(opened)
     }
 
     /// Opens `inode` for reading where the kernel does all of it, so that there is no descriptor to be
@@ -148,14 +153,14 @@ impl Local {
         flags: OFlag,
     ) -> Result<(Entry, Opened)> {
         let found = Found { stat: fstat(&fd)?, object };
-        let attributes = self.attributes(&found.stat);
-        let preferred = preferred(found.stat.st_mode);
+        let stat = found.stat;
         let keep = if place.is_some() { Keep::Fd } else { Keep::Pinned };
         let nodeid = self.inodes.acquire(found, place, keep)?;
         let inode = self.inodes.get(nodeid)?;
+        let opened = self.opened(inode, fd, flags, preferred(stat.st_mode), Candidate::made)?;
+        let attributes = self.attributes(nodeid, &stat);
         let entry_valid = self.upkeep.trust().entry;
-        let entry = Entry { nodeid, generation: 0, entry_valid, attributes };
-        Ok((entry, self.opened(inode, fd, flags, preferred, Candidate::made)?))
+        Ok((Entry { nodeid, generation: 0, entry_valid, attributes }, opened))
     }
 
     fn opened(
@@ -179,6 +184,9 @@ impl Local {
             // Bytes that were written through a mapping reach the source by the last close.
             IoMode::Cached => (OpenFlags::empty(), None),
         };
+        if stores(mode, flags) {
+            inode.begin_storing();
+        }
         let keeps = mode == IoMode::Cached && self.upkeep.trust().caches && inode.keeps_data();
         open_flags.set(OpenFlags::KEEP_CACHE, keeps);
         let direct_alignment = match flags.contains(OFlag::O_DIRECT) && mode == IoMode::Cached {
@@ -204,6 +212,9 @@ impl Local {
     pub(super) fn do_release(&self, fh: Fh) {
         if let Some(open) = self.handles.close_file(fh) {
             DataPath::release(&open.inode, open.mode);
+            if stores(open.mode, open.flags) {
+                open.inode.end_storing();
+            }
             self.inodes.settle(&open.inode);
         }
     }
@@ -221,6 +232,11 @@ fn await_release(inode: &Inode) -> Result<()> {
         thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// Whether an open lets its caller store to the source's file without that FUSE's inode knows.
+fn stores(mode: IoMode, flags: OFlag) -> bool {
+    matches!(mode, IoMode::Passthrough(_)) && flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
 }
 
 fn preferred(mode: u32) -> Preferred {

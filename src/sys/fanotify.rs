@@ -12,7 +12,7 @@ use super::handle::FileHandle;
 
 /// Changes of names, with the directory of each.
 const NAMES: u64 = libc::FAN_CREATE | libc::FAN_DELETE | libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
-/// Changes of data. They come on the mount that they are made through.
+/// Changes of data. A store through a mapping is told when the file is closed.
 const DATA: u64 = libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE;
 
 const METADATA_SIZE: usize = 24;
@@ -46,6 +46,11 @@ impl Event<'_> {
         self.mask & libc::FAN_Q_OVERFLOW != 0
     }
 
+    /// A file that was open for writing was closed, and is not mapped.
+    pub fn is_close(&self) -> bool {
+        self.mask & libc::FAN_CLOSE_WRITE != 0
+    }
+
     /// Data was written, or may have been.
     pub fn is_data(&self) -> bool {
         self.mask & DATA != 0
@@ -53,8 +58,8 @@ impl Event<'_> {
 }
 
 impl Watch {
-    /// Watches the file system of `directory`, except for data that is read and written through the
-    /// mount which `directory` lies on.
+    /// Watches the file system of `directory`, except for data that is written through the mount which
+    /// `directory` lies on. That a file which was open for writing is closed is told for any mount.
     ///
     /// EPERM without CAP_SYS_ADMIN in the initial user namespace; EINVAL before Linux 5.17; ENODEV,
     /// EOPNOTSUPP and EXDEV for file systems that can not be watched (without handles or an id, or
@@ -71,7 +76,7 @@ impl Watch {
             group.mark(flags, MaskFlags::from_bits_retain(mask), directory, Some(c"."))
         };
         add(MarkFlags::FAN_MARK_FILESYSTEM, watched)?;
-        add(MarkFlags::FAN_MARK_MOUNT | MarkFlags::FAN_MARK_IGNORE_SURV, DATA)?;
+        add(MarkFlags::FAN_MARK_MOUNT | MarkFlags::FAN_MARK_IGNORE_SURV, libc::FAN_MODIFY)?;
         Ok(Watch { group })
     }
 
@@ -210,7 +215,8 @@ mod tests {
         });
         let of_file: Vec<u64> =
             seen.iter().filter(|(_, object, _)| *object == file).map(|(mask, ..)| *mask).collect();
-        assert!(of_file.iter().all(|mask| mask & DATA == 0), "{of_file:x?}");
+        assert!(of_file.iter().all(|mask| mask & libc::FAN_MODIFY == 0), "{of_file:x?}");
+        assert!(of_file.iter().any(|mask| mask & libc::FAN_CLOSE_WRITE != 0), "{of_file:x?}");
         assert!(of_file.iter().any(|mask| mask & libc::FAN_ATTRIB != 0), "{of_file:x?}");
     }
 

@@ -20,6 +20,9 @@ use crate::trace::{Stage, Trace};
 const DISK_BYTES: u64 = 4 << 30;
 const SMALL_DISK_BYTES: u64 = 16 << 20;
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How soon a change behind the mount shows, on a machine that does six of these at a time; how soon
+/// it does otherwise, tests/coherence measures.
+const WATCHED_WITHIN: Duration = Duration::from_millis(400);
 const AFTER_ABORT: Duration = Duration::from_secs(10);
 
 /// What a behaviour needs of its mount.
@@ -132,7 +135,8 @@ impl World {
         let disk = small.as_ref().unwrap_or(&self.disk);
         let number = self.number();
         let behind = disk.directory(&format!("plain-{number}/{}", behaviour.name));
-        let mut stage = Stage { dir: behind.clone(), behind, data: "", daemon: None };
+        let (dir, shows_within) = (behind.clone(), Duration::ZERO);
+        let mut stage = Stage { dir, behind, data: "", daemon: None, shows_within };
         let mut guard = None;
         if let Needs::Options(options) = behaviour.needs {
             let parent = stage.behind.parent().expect("it was joined above");
@@ -160,7 +164,13 @@ impl World {
         let behind = daemon.source.join(&name);
         fs::create_dir(&behind).map_err(|error| format!("{}: {error}", behind.display()))?;
         let dir = daemon.mountpoint.join(&name);
-        self.play(Stage { dir, behind, data: setting.data, daemon: Some(daemon) }, behaviour)
+        let shows_within = match setting.transport {
+            // Where nobody watches the source, the kernel asks again after a second.
+            "fuser" => Duration::from_millis(1100),
+            _ => WATCHED_WITHIN,
+        };
+        let stage = Stage { dir, behind, data: setting.data, daemon: Some(daemon), shows_within };
+        self.play(stage, behaviour)
     }
 
     /// Plays in a thread of its own; a play that hangs is freed by aborting its mount.

@@ -124,7 +124,7 @@ const fn setting(
 fn main() -> ExitCode {
     common::actor::serve_if_asked();
     let mut args = Arguments::from_args();
-    // Many behaviours only wait for a timeout to pass.
+    // Many behaviours only wait for something to show.
     args.test_threads = args.test_threads.or(Some(6));
     if args.list {
         return libtest_mimic::run(&args, trials(None)).exit_code();

@@ -3,12 +3,13 @@
 //! Everything that is answered goes into the transcript, which must be the same on every stage; what
 //! is known beforehand is asserted as well, so that a stage which does nothing fails on its own.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::actor::{Actor, Who};
 use crate::common::daemon::Daemon;
@@ -26,6 +27,8 @@ pub(crate) struct Stage {
     pub(crate) data: &'static str,
     /// The mount; `None` on the plain directory.
     pub(crate) daemon: Option<Arc<Daemon>>,
+    /// How long a change behind the mount may take to show.
+    pub(crate) shows_within: Duration,
 }
 
 impl Stage {
@@ -38,6 +41,8 @@ impl Stage {
 /// One play of a behaviour.
 pub(crate) struct Trace {
     stage: Stage,
+    /// When the last change behind the mount was made that may not show yet.
+    changed: Cell<Option<Instant>>,
     me: Shell,
     behind: Shell,
     actors: HashMap<Who, Actor>,
@@ -51,6 +56,7 @@ impl Trace {
             me: Shell::at(&stage.dir),
             behind: Shell::at(&stage.behind),
             stage,
+            changed: Cell::default(),
             actors: HashMap::new(),
             lines: Vec::new(),
             failures: Vec::new(),
@@ -139,13 +145,22 @@ impl Trace {
         thread::sleep(Duration::from_millis(milliseconds));
     }
 
-    /// Lets every timeout of the kernel's caches pass.
+    /// Lets whatever changed without that the kernel was asked show, such as what was stored through
+    /// a mapping.
     pub(crate) fn expire(&mut self) {
         self.wait_ms(1100);
     }
 
+    /// Lets what was changed behind the mount show.
+    fn settle(&self) {
+        if let Some(changed) = self.changed.take() {
+            thread::sleep(self.stage.shows_within.saturating_sub(changed.elapsed()));
+        }
+    }
+
     /// The path of `name` as the behaviour sees it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.settle();
         self.stage.dir.join(name)
     }
 
@@ -197,6 +212,10 @@ impl Trace {
     }
 
     fn execute(&mut self, hand: Hand, line: &str) -> Result<String, String> {
+        match hand {
+            Hand::Behind => self.changed.set(self.stage.is_fuse().then(Instant::now)),
+            Hand::Me | Hand::Other(_) => self.settle(),
+        }
         match hand {
             Hand::Me => self.me.run(line).map_err(|errno| format!("{errno:?}")),
             Hand::Behind => self.behind.run(line).map_err(|errno| format!("{errno:?}")),
