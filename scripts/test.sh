@@ -24,6 +24,8 @@ missing_packages() {
     done <<'LIST' | sort -u
 fusermount3 fuse3
 mkfs.ext4 e2fsprogs
+mkfs.xfs xfsprogs
+mkfs.btrfs btrfs-progs
 losetup mount
 mount mount
 unshare util-linux

@@ -367,12 +367,9 @@ impl Inode {
         std::mem::take(&mut state.kept) || state.cached > 0
     }
 
-    /// A passthrough open for writing begins; whether it is the first for now.
-    pub(super) fn begin_storing(&self) -> bool {
-        let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = !state.storers.any();
-        state.storers.opens += 1;
-        first
+    /// A passthrough open for writing begins.
+    pub(super) fn begin_storing(&self) {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner).storers.opens += 1;
     }
 
     /// It ends. Its file of the source ends then, too, or with the last mapping.

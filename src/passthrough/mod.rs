@@ -81,6 +81,8 @@ struct Settings {
     /// The kernel opens files by itself, and asks by nodeid for what it reads.
     opens_by_itself: bool,
     xattr: bool,
+    /// Reads do not change access times.
+    noatime: bool,
     /// Stacking depth to announce with passthrough.
     stack_depth: u32,
     /// The source keeps blocks back for root.
@@ -158,6 +160,7 @@ impl Local {
             kernel_checks: config.mount.allow_other || config.mount.default_permissions,
             opens_by_itself: config.profile == Profile::ReadMostly,
             xattr: config.xattr,
+            noatime: config.mount.noatime || inherited.noatime,
             stack_depth: if stacked { 2 } else { 1 },
             has_reserve: kind == EXT4_SUPER_MAGIC,
             opens_surely: handles_work && LOCAL.contains(&kind),

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{FileStat, fstat};
+use nix::time::{ClockId, clock_gettime};
 
 use super::backing::{Candidate, DataPath, IoMode, Preferred};
 use super::handle::OpenFile;
@@ -59,7 +60,12 @@ impl Local {
             true => Preferred::Passthrough,
             false => preferred(fstat(&fd)?.st_mode),
         };
-        self.opened(inode, fd, flags, preferred, false)
+        let opened = self.opened(inode, fd, flags, preferred, false)?;
+        if !read_only && opened.backing.is_some() {
+            // What the kernel was told before it trusts for longer than it may from now on.
+            self.upkeep.attributes_change(nodeid);
+        }
+        Ok(opened)
     }
 
     /// Opens `inode` for reading where the kernel does all of it, so that there is no descriptor to be
@@ -181,12 +187,12 @@ impl Local {
             // Bytes that were written through a mapping reach the source by the last close.
             IoMode::Cached => (OpenFlags::empty(), None),
         };
-        if stores(mode, flags) && inode.begin_storing() && !made {
-            // What the kernel was told before it trusts for longer than it may from now on.
-            self.upkeep.attributes_change(inode.nodeid);
+        if stores(mode, flags) {
+            inode.begin_storing();
         }
-        let keeps = mode == IoMode::Cached && self.upkeep.trust().caches && inode.keeps_data();
-        open_flags.set(OpenFlags::KEEP_CACHE, keeps);
+        if mode == IoMode::Cached && self.upkeep.trust().caches && inode.keeps_data() {
+            open_flags.set(OpenFlags::KEEP_CACHE, !self.moves_atime(&fstat(&fd)?));
+        }
         let direct_alignment = match flags.contains(OFlag::O_DIRECT) && mode == IoMode::Cached {
             true => objfd::direct_alignment(fd.as_fd()),
             false => 1,
@@ -195,6 +201,17 @@ impl Local {
         let open = OpenFile { file, inode, flags, mode, direct_alignment };
         let fh = self.handles.open_file(open);
         Ok(Opened { fh, flags: open_flags, backing })
+    }
+
+    /// Whether a read would move the access time, which one from FUSE's page cache does not: that it is
+    /// older than a change or a day, as `relatime` has it.
+    fn moves_atime(&self, stat: &FileStat) -> bool {
+        const DAY: i64 = 24 * 3600;
+        let (atime, now) =
+            ((stat.st_atime, stat.st_atime_nsec), clock_gettime(ClockId::CLOCK_REALTIME_COARSE));
+        let changed = (stat.st_mtime, stat.st_mtime_nsec).max((stat.st_ctime, stat.st_ctime_nsec));
+        let old = now.is_ok_and(|now| now.tv_sec().saturating_sub(stat.st_atime) >= DAY);
+        !self.settings.noatime && (atime <= changed || old)
     }
 
     pub(super) fn do_flush(&self, fh: Fh) -> Result<()> {

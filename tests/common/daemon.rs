@@ -115,8 +115,20 @@ impl Daemon {
         self.child.lock().expect("no panic while locked").id()
     }
 
-    /// What `fusewire stats --json` says now.
+    /// What `fusewire stats --json` says now. A mount shows a moment before its daemon can be asked.
     pub(crate) fn stats(&self) -> Result<Snapshot, String> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            match self.stats_once() {
+                Err(_) if self.exit_status().is_none() && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn stats_once(&self) -> Result<Snapshot, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fusewire"));
         let output = command.arg("stats").arg(&self.mountpoint).arg("--json").output();
         let output = output.map_err(|error| format!("fusewire stats: {error}"))?;

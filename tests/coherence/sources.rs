@@ -1,0 +1,128 @@
+//! Sources of other kinds: watched where that can be had, and where not, it is said why.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::mount::{MsFlags, mount};
+
+use crate::common::daemon::Daemon;
+use crate::common::disk::{Mounted, mount_at};
+use crate::{Ground, until};
+
+pub(crate) fn tmpfs(ground: &Ground) -> Result<(), String> {
+    let target = ground.mountpoint();
+    mount(Some("none"), &target, Some("tmpfs"), MsFlags::empty(), Some("size=64m"))
+        .map_err(|errno| format!("mount a tmpfs: {errno}"))?;
+    let _mounted = Mounted::new(target.clone());
+    is_coherent(ground, &target, "watch", "")
+}
+
+pub(crate) fn xfs(ground: &Ground) -> Result<(), String> {
+    let (_mounted, target) = image(ground, &["mkfs.xfs", "-q"], 320 << 20)?;
+    is_coherent(ground, &target, "watch", "")
+}
+
+/// As a whole it can be watched, a subvolume can not.
+pub(crate) fn btrfs(ground: &Ground) -> Result<(), String> {
+    let (_mounted, target) = image(ground, &["mkfs.btrfs", "-q"], 128 << 20)?;
+    is_coherent(ground, &target, "watch", "")?;
+    let volume = target.join("volume");
+    run(Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&volume))?;
+    is_coherent(ground, &volume, "timeout=1", "a subvolume")
+}
+
+pub(crate) fn overlay(ground: &Ground) -> Result<(), String> {
+    let (upper, target) = ground.pair();
+    let folders = ["lower", "upper", "work"].map(|name| upper.join(name));
+    for folder in &folders {
+        fs::create_dir(folder).map_err(|error| error.to_string())?;
+    }
+    let [lower, upper, work] = folders.map(|folder| folder.display().to_string());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    mount(Some("none"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .map_err(|errno| format!("mount an overlay: {errno}"))?;
+    let _mounted = Mounted::new(target.clone());
+    is_coherent(ground, &target, "timeout=1", "file handles")
+}
+
+pub(crate) fn fuse(ground: &Ground) -> Result<(), String> {
+    let below = ground.watched()?;
+    is_coherent(ground, &below.mountpoint, "timeout=1", "file handles")
+}
+
+/// Mounts `source`, demands that `mode` is in force and that its reason holds `because`, and that
+/// changes show; and where it can not be watched that it is refused when it is asked for.
+fn is_coherent(ground: &Ground, source: &Path, mode: &str, because: &str) -> Result<(), String> {
+    let mountpoint = ground.mountpoint();
+    if mode != "watch" {
+        match Daemon::start(source, &mountpoint, "auto", "coherence=watch") {
+            Ok(_) => return Err("coherence=watch was not refused".to_owned()),
+            Err(text) if text.contains("--coherence watch can not be had") => {}
+            Err(text) => return Err(format!("not refused as it should be: {text}")),
+        }
+    }
+    let daemon = Daemon::start(source, &mountpoint, "auto", "")?;
+    let coherence = daemon.stats()?.coherence;
+    let reason = coherence.reason.clone().unwrap_or_default();
+    if coherence.mode != mode || !reason.contains(because) {
+        return Err(format!("expected {mode} because of {because}: {coherence:?}"));
+    }
+    let (behind, here) = (source.join("f"), mountpoint.join("f"));
+    assert!(!here.exists());
+    let read = || fs::read_to_string(&here).unwrap_or_default();
+    for text in ["one", "another"] {
+        fs::write(&behind, text).map_err(|error| error.to_string())?;
+        until(&format!("{text} is read"), || read() == text)?;
+    }
+    fs::rename(&behind, source.join("g")).map_err(|error| error.to_string())?;
+    until("it was renamed", || !here.exists() && mountpoint.join("g").exists())?;
+    Ok(())
+}
+
+/// The source directory itself is replaced, then removed: the mount goes on showing the one it was
+/// given, and stays coherent.
+pub(crate) fn removed(ground: &Ground) -> Result<(), String> {
+    let (source, mountpoint) = ground.pair();
+    let failed = |error: std::io::Error| error.to_string();
+    fs::write(source.join("f"), "old").map_err(failed)?;
+    let daemon = Daemon::start(&source, &mountpoint, "auto", "coherence=watch")?;
+    let read = |name: &str| fs::read_to_string(mountpoint.join(name)).unwrap_or_default();
+    assert_eq!((read("f"), read("g")), ("old".to_owned(), String::new()));
+    let moved = source.with_extension("moved");
+    fs::rename(&source, &moved).map_err(failed)?;
+    fs::create_dir(&source).map_err(failed)?;
+    fs::write(source.join("f"), "of another directory").map_err(failed)?;
+    fs::write(moved.join("g"), "new").map_err(failed)?;
+    until("what is new where it was moved", || read("g") == "new" && read("f") == "old")?;
+    fs::remove_dir_all(&moved).map_err(failed)?;
+    until("all is gone", || {
+        fs::read_dir(&mountpoint).is_ok_and(|list| list.count() == 0) && read("f").is_empty()
+    })?;
+    match fs::write(mountpoint.join("h"), "") {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => drop(daemon),
+        other => return Err(format!("creating in a removed source: {other:?}")),
+    }
+    Ok(())
+}
+
+/// A file system of its own, made by `mkfs`.
+fn image(ground: &Ground, mkfs: &[&str], bytes: u64) -> Result<(Mounted, PathBuf), String> {
+    let target = ground.mountpoint();
+    let image = target.with_extension("image");
+    fs::File::create(&image)
+        .and_then(|file| file.set_len(bytes))
+        .map_err(|error| format!("make an image: {error}"))?;
+    run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image))?;
+    let mounted = mount_at(&image, &target, "loop")?;
+    fs::remove_file(&image).map_err(|error| format!("unlink the image: {error}"))?;
+    Ok((mounted, target))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))),
+    }
+}

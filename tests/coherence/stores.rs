@@ -1,0 +1,94 @@
+//! What the kernel is not told, because it does it by itself or because nobody may.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::daemon::Daemon;
+use crate::common::shell::Shell;
+use crate::{Ground, undisturbed, until};
+
+fn mtime(path: &Path) -> (i64, i64) {
+    path.metadata().map(|found| (found.mtime(), found.mtime_nsec())).unwrap_or_default()
+}
+
+/// Times that stores through a mapping move show after a second at most, also when the file was closed
+/// before, and when it was looked at before it was opened.
+pub(crate) fn through_a_mapping(ground: &Ground) -> Result<(), String> {
+    let daemon = ground.watched()?;
+    let (behind, here) = (daemon.source.join("f"), daemon.mountpoint.join("f"));
+    let failed = |error: std::io::Error| format!("f: {error}");
+    fs::write(&behind, vec![b'.'; 8192]).map_err(failed)?;
+    let same = || mtime(&behind) == mtime(&here);
+    until("the times of a new file", same)?;
+    let mut client = Shell::at(&daemon.mountpoint);
+    let mut run = |line: &str| client.run(line).map_err(|errno| format!("{line}: {errno}"));
+    run("open w f rw")?;
+    run("mmap m w 0 8192 shared rw")?;
+    for (line, when) in [("store m 0 x", "a store"), ("store m 4096 x", "one to a closed file")] {
+        thread::sleep(Duration::from_millis(20));
+        run(line)?;
+        run("msync m")?;
+        until(&format!("the times after {when}"), same)?;
+        if line.starts_with("store m 0") {
+            run("close w")?;
+        }
+        thread::sleep(Duration::from_millis(50));
+        mtime(&here);
+    }
+    run("munmap m")?;
+    until("the times at the end", same)?;
+    // From now on they are trusted again.
+    thread::sleep(Duration::from_millis(1500));
+    mtime(&here);
+    let asked = |daemon: &Daemon| {
+        let requests = daemon.stats()?.requests;
+        Ok::<u64, String>(requests.get("GETATTR").map_or(0, |found| found.count))
+    };
+    undisturbed(|| {
+        let before = asked(&daemon)?;
+        thread::sleep(Duration::from_millis(1200));
+        mtime(&here);
+        match asked(&daemon)? == before {
+            true => Ok(()),
+            false => Err("the times of a file that is closed are still asked for".to_owned()),
+        }
+    })
+}
+
+/// With the promise that nobody changes the source, nothing is asked twice, and a change behind the
+/// mount, against the promise, does not show.
+pub(crate) fn exclusive_asks_nothing(ground: &Ground) -> Result<(), String> {
+    undisturbed(|| {
+        let (source, mountpoint) = ground.pair();
+        let write = |name: &str, text: &str| {
+            fs::write(source.join(name), text).map_err(|error| format!("{name}: {error}"))
+        };
+        write("f", "x")?;
+        // A directory that was changed just now is not kept.
+        thread::sleep(Duration::from_millis(100));
+        let daemon = Daemon::start(&source, &mountpoint, "auto", "coherence=exclusive")?;
+        let look = || {
+            let names = fs::read_dir(&mountpoint).into_iter().flatten().count();
+            let found = mountpoint.join("f").metadata().map(|found| found.size()).unwrap_or(0);
+            (names, found, mountpoint.join("missing").exists())
+        };
+        let asked = || {
+            let requests = daemon.stats()?.requests;
+            let count = |name: &str| requests.get(name).map_or(0, |found| found.count);
+            Ok::<_, String>(["LOOKUP", "GETATTR", "READDIR", "READDIRPLUS"].map(count))
+        };
+        look();
+        let (first, before) = (look(), asked()?);
+        write("f", "longer")?;
+        write("missing", "")?;
+        thread::sleep(Duration::from_millis(1200));
+        let (second, after) = (look(), asked()?);
+        match first == second && before == after {
+            true => Ok(()),
+            false => Err(format!("{first:?} {before:?}, then {second:?} {after:?}")),
+        }
+    })
+}
