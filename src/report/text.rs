@@ -170,6 +170,6 @@ mod tests {
         let interval = Interval { low: 0.951, median: 0.98, high: 1.01 };
         assert_eq!(ratio(interval, Unit::MegabytesPerSecond), "0.98 [0.95, 1.01]");
         assert_eq!(band(1.031), "± 3.1 %");
-        assert_eq!(band(3.247), "x or / 3.25");
+        assert_eq!(band(3.25), "x or / 3.25");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::cell::Figures;
 use super::digest::{CellDigest, Digest, SystemDigest};
+use super::published;
 use crate::report::statistics::{self, Verdict};
 use crate::report::text;
 use crate::study::record::{Kind, NATIVE};
@@ -22,6 +23,7 @@ pub(super) fn sentences(digest: &Digest) -> Vec<String> {
         .filter_map(|system| of_system(digest, system))
         .collect();
     sentences.extend(removed(digest));
+    sentences.extend(beside_published(digest));
     if sentences.is_empty() {
         sentences.push("Nothing was compared with native.".into());
     }
@@ -100,6 +102,21 @@ fn removed(digest: &Digest) -> Option<String> {
     ))
 }
 
+/// Our last system on the rows that were published.
+fn beside_published(digest: &Digest) -> Option<String> {
+    let means = published::means(&published::rows(digest))?;
+    let ours =
+        digest.compared().zip(&means.ours).filter_map(|(system, mean)| Some((system, (*mean)?)));
+    let (system, mean) = ours.filter(|(system, _)| system.system.kind == Kind::Fusewire).last()?;
+    Some(format!(
+        "On {} of FAST'17, StackFS Opt had {} of native's rate (geometric mean), \"{}\" has {}.",
+        means.workload,
+        text::number(means.opt?),
+        system.system.title,
+        text::number(mean)
+    ))
+}
+
 /// The first and the last step of a ladder.
 fn ends(digest: &Digest) -> Option<(&SystemDigest, &SystemDigest)> {
     let mut steps = digest.systems.iter().filter(|found| found.system.kind == Kind::Fusewire);
@@ -113,6 +130,21 @@ fn wall(figures: &Figures) -> f64 {
 #[cfg(test)]
 mod tests {
     use crate::report::study::fixture;
+
+    #[test]
+    fn what_was_published_is_set_beside_the_last_step() {
+        let mut digest = fixture::digest();
+        digest.cells[0].cell.published = Some("sq-re-1MB-1th-1f".into());
+        digest.cells[1].cell.published = Some("File-server-50th".into());
+        let sentences = super::sentences(&digest);
+        assert_eq!(
+            sentences.last().map(String::as_str),
+            Some(
+                "On 2 rows of FAST'17, StackFS Opt had 0.99 of native's rate (geometric mean), \
+                 \"fusewire\" has 0.63."
+            )
+        );
+    }
 
     #[test]
     fn each_system_has_its_sentence_and_the_ladder_its_sum() {

@@ -90,7 +90,7 @@ fn beside_published(digest: &Digest, lines: &mut Vec<String>) {
     lines.push(format!("| workload | StackFS Base | StackFS Opt |{titles}"));
     lines.push(format!("|---|--:|--:|{}", "--:|".repeat(digest.compared().count())));
     let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), number);
-    for row in rows {
+    for row in rows.iter().chain(&published::means(&rows)) {
         let ours: String = row.ours.iter().map(|ours| format!(" **{}** |", share(*ours))).collect();
         lines.push(format!(
             "| {} ({}) | {} | {} |{ours}",

@@ -1,6 +1,7 @@
 //! What others published, beside what a study found: ratios only, absolute figures do not travel.
 
 use super::digest::Digest;
+use crate::report::statistics;
 
 /// Where the figures come from.
 pub(super) const SOURCE: &str =
@@ -37,6 +38,29 @@ pub(super) fn rows(digest: &Digest) -> Vec<Published> {
         Some(Published { title: cell.cell.title.clone(), workload, base, opt, ours })
     };
     digest.cells.iter().filter_map(known).collect()
+}
+
+/// The geometric means of the columns, each over the rows in which StackFS Opt and all of ours that
+/// have any figure have one.
+pub(super) fn means(rows: &[Published]) -> Option<Published> {
+    let systems = rows.first()?.ours.len();
+    let known: Vec<usize> =
+        (0..systems).filter(|index| rows.iter().any(|row| row.ours[*index].is_some())).collect();
+    let whole: Vec<&Published> = rows
+        .iter()
+        .filter(|row| row.opt.is_some() && known.iter().all(|index| row.ours[*index].is_some()))
+        .collect();
+    let mean = |value: &dyn Fn(&Published) -> Option<f64>| {
+        let values: Option<Vec<f64>> = whole.iter().map(|row| value(row)).collect();
+        statistics::geometric_mean(&values?)
+    };
+    (whole.len() > 1).then(|| Published {
+        title: "geometric mean".into(),
+        workload: format!("{} rows", whole.len()),
+        base: mean(&|row| row.base),
+        opt: mean(&|row| row.opt),
+        ours: (0..systems).map(|index| mean(&|row| row.ours[index])).collect(),
+    })
 }
 
 /// The shares of ext4's rate in a published row.
@@ -80,5 +104,11 @@ mod tests {
         let ours = |row: usize, system: usize| rows[row].ours[system].expect("was measured");
         assert!((ours(0, 0) - 0.5).abs() < 0.01 && (ours(1, 0) - 0.1).abs() < 0.01);
         assert_eq!(rows[0].ours[2], None, "the peer was skipped");
+        let means = means(&rows).expect("of two rows");
+        assert_eq!(means.workload, "2 rows");
+        let ours = means.ours[0].expect("both rows have it");
+        assert!((ours - (0.5_f64 * 0.1).sqrt()).abs() < 0.01, "{ours}");
+        assert_eq!(means.ours[2], None);
+        assert_eq!(super::means(&rows[..1]), None, "of one row it is that row");
     }
 }

@@ -78,7 +78,7 @@ fn published_section(digest: &Digest) -> String {
         let _ = write!(head, "<th>{}</th>", escape(&system.system.title));
     }
     let mut body = String::new();
-    for row in &rows {
+    for row in rows.iter().chain(&published::means(&rows)) {
         let share = |share: Option<f64>| share.map_or("-".into(), crate::report::text::number);
         let _ = write!(
             body,
