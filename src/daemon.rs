@@ -1,10 +1,11 @@
 //! `fusewire mount` and `fusewire null`: from a configuration to a mount that is served until
 //! somebody unmounts it.
 //!
-//! It owns what surrounds a session: checks of what the user named, going to the background,
-//! signals, the control socket, the log.
+//! It owns what surrounds a session: checks of what the user named, going to the background, what
+//! the process may do, signals, the control socket, the log.
 
 mod log;
+mod privileges;
 mod served;
 mod shown;
 mod signals;
@@ -203,6 +204,7 @@ fn mount<F: Shown>(
     open: impl FnOnce(&Config) -> Result<F, DaemonError>,
 ) -> Result<(Arc<F>, Served), DaemonError> {
     let log = start_log(request)?;
+    privileges::reduce().map_err(system("give up what the daemon does not need"))?;
     // Before the mount shows: a signal from now on is answered by an unmount.
     let signals = signals::Pending::new().map_err(system("register for signals"))?;
     lift_file_size_limit();
@@ -299,5 +301,6 @@ fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
         totals,
         live,
         process: process::consumed(),
+        privileges: privileges::in_force(),
     }
 }

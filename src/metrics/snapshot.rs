@@ -40,6 +40,9 @@ pub struct Snapshot {
     pub live: Live,
     /// What the daemon has consumed since it started.
     pub process: Process,
+    /// What the daemon may do.
+    #[serde(default)]
+    pub privileges: Privileges,
 }
 
 impl Snapshot {
@@ -190,4 +193,13 @@ pub struct Process {
     pub voluntary_switches: u64,
     /// Involuntary context switches.
     pub involuntary_switches: u64,
+}
+
+/// What the daemon may do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Privileges {
+    /// Its capabilities (`CAP_CHOWN`, ...), in alphabetical order.
+    pub capabilities: Vec<String>,
+    /// Whether it can gain none by executing a program.
+    pub no_new_privs: bool,
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::metrics::snapshot::{Opcode, Snapshot};
+use crate::metrics::snapshot::{Opcode, Privileges, Snapshot};
 
 /// Pages are laid out for this many columns.
 const COLUMNS: usize = 100;
@@ -154,7 +154,18 @@ fn head(now: &Snapshot) -> String {
         ),
     );
     row("flags", &negotiated.flags.join(" "));
+    row("privileges", &privileges(&now.privileges));
     head
+}
+
+fn privileges(now: &Privileges) -> String {
+    let names = now.capabilities.iter().map(|name| name.trim_start_matches("CAP_"));
+    let held = names.collect::<Vec<_>>().join(" ");
+    match (held.is_empty(), now.no_new_privs) {
+        (true, _) => "an ordinary user's".to_owned(),
+        (false, true) => format!("{held}, and no way to more"),
+        (false, false) => held,
+    }
 }
 
 fn counted(count: u64, what: &str) -> String {

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, setfsgid, setfsuid};
 
-const SECBIT_NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+const SECBIT_NO_SETUID_FIXUP: libc::c_int = 1 << 2;
 const CAP_FSETID: u32 = 1 << 4;
 const CAP_SYS_RESOURCE: u32 = 1 << 24;
 
@@ -72,6 +72,20 @@ fn set_capabilities(words: &[CapabilityWords; 2]) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// Has the calling thread, and those that it starts, keep their capabilities when their
+/// file-system uid changes. EPERM without CAP_SETPCAP, unless that is so already.
+pub fn keep_capabilities() -> Result<(), Errno> {
+    // SAFETY: PR_GET_SECUREBITS takes nothing and touches no memory.
+    let bits = Errno::result(unsafe { libc::prctl(libc::PR_GET_SECUREBITS, 0, 0, 0, 0) })?;
+    if bits & SECBIT_NO_SETUID_FIXUP != 0 {
+        return Ok(());
+    }
+    let bits = libc::c_long::from(bits | SECBIT_NO_SETUID_FIXUP);
+    // SAFETY: PR_SET_SECUREBITS takes one integer and touches no memory.
+    let result = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) };
+    Errno::result(result).map(drop)
+}
+
 /// Prepares the calling thread for serving requests.
 ///
 /// - Its umask and working directory become its own; the latter is `/`, so that it keeps no other
@@ -89,9 +103,7 @@ pub fn enter_worker() -> std::io::Result<()> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
     // An ordinary user can not switch, and need not: nobody else is served.
     let tolerate = |errno| if uid.is_root() { Err(errno) } else { Ok(0) };
-    // SAFETY: PR_SET_SECUREBITS takes one integer and touches no memory.
-    let result = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) };
-    Errno::result(result).or_else(tolerate)?;
+    keep_capabilities().or_else(|errno| tolerate(errno).map(drop))?;
     // SAFETY: no group is read; the raw call changes this thread only.
     let result = unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) };
     Errno::result(result).map(|_| 0).or_else(tolerate)?;

@@ -212,7 +212,8 @@ fn ofd_locks_between_descriptors(t: &mut Trace) {
     t.ok("ofdlk b wr 10 10");
     t.is("ofdgetlk b wr 0 5", "wr 0 10");
     t.ok("close a");
-    t.ok("ofdlk b wr 0 10");
+    // Waits, as in `flock_goes_with_the_last_close`.
+    t.ok("ofdlkw b wr 0 10");
 }
 
 fn ofd_locks_against_records(t: &mut Trace) {
