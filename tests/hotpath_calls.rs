@@ -279,7 +279,7 @@ fn calls(data: &'static str) -> Result<(), String> {
     for n in 0..3 {
         fs::write(source.join(format!("known-dir/{n}")), "").map_err(text)?;
     }
-    let options = "workers=1,entry_timeout=0,attr_timeout=0";
+    let options = "workers=1,coherence=timeout=0";
     let daemon = common::daemon::Daemon::start(&source, &disk.mountpoint("mount"), data, options)?;
     let worker = worker(daemon.pid())?;
     let mut wrong = Vec::new();

@@ -236,13 +236,16 @@ fn stacked(second: Served, above: &Path, source: &Path) -> Result<(), String> {
 pub(crate) fn is_a_dead_mount(ground: &Ground) -> Result<(), String> {
     let (source, below) = ground.pair();
     let (_, above) = ground.pair();
-    fs::write(source.join("file"), "text").map_err(text)?;
+    for name in ["file", "other"] {
+        fs::write(source.join(name), "text").map_err(text)?;
+    }
     let first = Launch::new(&source, &below, "copy").go()?;
     let second = Launch::new(&below, &above, "copy").go()?;
     fs::metadata(above.join("file")).map_err(text)?;
     first.signal(Signal::SIGKILL)?;
     thread::sleep(CACHE_EXPIRES);
-    let stat = tool("stat", "coreutils").arg(above.join("file")).limit(Duration::from_secs(10));
+    // What the dead mount has shown before, the kernel still knows.
+    let stat = tool("stat", "coreutils").arg(above.join("other")).limit(Duration::from_secs(10));
     let output = stat.output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() || !said.contains("not connected") {
