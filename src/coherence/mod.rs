@@ -298,7 +298,7 @@ impl Prospect<'_> {
 const NO_NOTIFIER: &str = "only `fusewire mount` brings the process that watching needs";
 
 /// Why a file system can not be watched.
-fn cause(errno: Errno) -> String {
+pub(crate) fn cause(errno: Errno) -> String {
     match errno {
         Errno::EPERM => "watching needs CAP_SYS_ADMIN in the initial user namespace: mount as root",
         Errno::EINVAL | Errno::ENOSYS => "this kernel does not tell enough of changes (Linux 5.17)",

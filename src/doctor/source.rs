@@ -7,12 +7,13 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::stat::Mode;
 
 use super::check::{Check, Group};
 use super::probe::{Probe, Tried};
+use crate::coherence::cause;
 use crate::mountinfo::MountTable;
+use crate::sys::fanotify::Watch;
 use crate::sys::handle::FileHandle;
 
 const ASK: Group = Group::Source;
@@ -30,7 +31,7 @@ pub(super) fn checks(source: &Path, probe: Result<&Probe, &String>) -> (bool, Ve
     ];
     checks.push(passthrough(&fs_type, probe));
     checks.extend(handles(&directory));
-    checks.push(fanotify(source));
+    checks.push(watching(&directory));
     checks.push(xattrs(&directory));
     checks.extend(unnamed_files(source));
     (true, checks)
@@ -104,22 +105,13 @@ fn handles(directory: &OwnedFd) -> [Check; 2] {
     }
 }
 
-fn fanotify(source: &Path) -> Check {
-    let ask = ASK.ask(
-        "fanotify",
-        "changes behind the mount could be noticed; this version relies on its timeouts",
-    );
-    let flags = libc::FAN_CLASS_NOTIF | libc::FAN_REPORT_DFID_NAME | libc::FAN_CLOEXEC;
-    let mark = || {
-        let group = Fanotify::init(InitFlags::from_bits_retain(flags), EventFFlags::O_RDONLY)?;
-        let whole = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
-        let events = MaskFlags::FAN_CREATE | MaskFlags::FAN_DELETE | MaskFlags::FAN_ONDIR;
-        group.mark(whole, events, nix::fcntl::AT_FDCWD, Some(source))
-    };
-    match mark() {
-        Ok(()) => ask.ok("the whole file system can be watched"),
+fn watching(directory: &OwnedFd) -> Check {
+    let ask =
+        ASK.ask("fanotify", "changes behind the mount show at once, under caches without end");
+    match Watch::new(directory.as_fd()) {
+        Ok(_) => ask.ok("the whole file system can be watched"),
         Err(Errno::EPERM) => ask.degraded("needs CAP_SYS_ADMIN", Some("run fusewire as root")),
-        Err(errno) => ask.absent(format!("whole file system, with names: {}", describe(errno))),
+        Err(errno) => ask.absent(cause(errno)),
     }
 }
 

@@ -32,6 +32,10 @@ impl Numbers {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
     }
 
+    fn size(&mut self, limit: u64) -> usize {
+        usize::try_from(self.below(limit)).expect("it is small")
+    }
+
     fn path(&mut self, root: &Path) -> PathBuf {
         let directory = root.join(format!("d{}", self.below(DIRECTORIES)));
         directory.join(format!("n{}", self.below(NAMES)))
@@ -42,7 +46,7 @@ impl Numbers {
 fn act(root: &Path, numbers: &mut Numbers) -> std::io::Result<()> {
     let (path, other) = (numbers.path(root), numbers.path(root));
     match numbers.below(14) {
-        0 | 1 => File::create(&path)?.write_all(&vec![b'x'; numbers.below(9000) as usize]),
+        0 | 1 => File::create(&path)?.write_all(&vec![b'x'; numbers.size(9000)]),
         2 => File::options().append(true).open(&path)?.write_all(b"more"),
         3 => File::options().write(true).open(&path)?.set_len(numbers.below(5000)),
         4 => fs::remove_file(&path),
@@ -52,7 +56,7 @@ fn act(root: &Path, numbers: &mut Numbers) -> std::io::Result<()> {
         9 => fs::create_dir(&path),
         10 => fs::remove_dir(&path),
         11 => {
-            let mode = 0o600 + numbers.below(64) as u32;
+            let mode = 0o600 + u32::try_from(numbers.below(64)).expect("it is small");
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))
         }
         12 => File::open(&path)?.read_to_end(&mut Vec::new()).map(drop),
