@@ -18,7 +18,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -44,6 +44,8 @@ pub struct Pulse {
     base: Instant,
     /// When it last answered, nanoseconds after `base`.
     answered: AtomicU64,
+    /// Whether it is under discipline now.
+    gives_way: AtomicBool,
     /// Wakes it up.
     pub event: Arc<EventFd>,
 }
@@ -51,7 +53,13 @@ pub struct Pulse {
 impl Pulse {
     /// The pulse of a thread that is about to start.
     pub fn new(event: Arc<EventFd>) -> Self {
-        Pulse { base: Instant::now(), answered: AtomicU64::new(0), event }
+        let (answered, gives_way) = (AtomicU64::new(0), AtomicBool::new(false));
+        Pulse { base: Instant::now(), answered, gives_way, event }
+    }
+
+    /// Whether the thread gives way to every client that it answers.
+    pub fn gives_way(&self) -> bool {
+        self.gives_way.load(Relaxed)
     }
 
     /// It has been woken up.
@@ -260,12 +268,22 @@ impl Thread {
         late
     }
 
+    fn set(&self, policy: Policy) -> bool {
+        let set = set_policy(self.id, policy).is_ok();
+        if let Sign::Pulse(pulse) = &self.sign
+            && set
+        {
+            pulse.gives_way.store(policy == Policy::Idle, Relaxed);
+        }
+        set
+    }
+
     fn become_idle(&self) -> bool {
         if let Some(home) = &self.home {
             // A CPU that is offline: slower, but served.
             let _ = sched_setaffinity(self.id, &home.cpu);
         }
-        set_policy(self.id, Policy::Idle).is_ok()
+        self.set(Policy::Idle)
     }
 
     fn become_normal(&mut self, now: Instant) {
@@ -273,7 +291,7 @@ impl Thread {
         if let Some(home) = &self.home {
             let _ = sched_setaffinity(self.id, &home.everywhere);
         }
-        if set_policy(self.id, Policy::Normal).is_ok() {
+        if self.set(Policy::Normal) {
             self.state = State::Normal { until: now + self.respite };
             self.respite = (self.respite * 2).min(RESPITE_MAX);
         }
@@ -284,7 +302,6 @@ impl Thread {
 mod tests {
     use super::*;
     use nix::unistd::gettid;
-    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::channel;
     use std::thread::{self, sleep};
 

@@ -105,6 +105,16 @@ fn builder() -> io_uring::Builder<squeue::Entry128, cqueue::Entry> {
     builder
 }
 
+/// What io_uring_enter returned, but for errors after which it is called again: a signal, no memory
+/// for a moment, or completions that have to be taken first.
+fn passing(result: io::Result<usize>) -> io::Result<()> {
+    let passing = [Some(libc::EINTR), Some(libc::EAGAIN), Some(libc::EBUSY)];
+    match result {
+        Err(error) if passing.contains(&error.raw_os_error()) => Ok(()),
+        result => result.map(drop),
+    }
+}
+
 /// Whether this process may make such rings at all (seccomp, kernel.io_uring_disabled).
 pub fn probe() -> io::Result<()> {
     builder().build(2).map(drop)
@@ -155,13 +165,15 @@ impl Queue {
     }
 
     /// Submits commits and waits for a completion. It may return without one.
-    pub fn wait(&mut self) -> io::Result<()> {
-        let passing = [Some(libc::EINTR), Some(libc::EAGAIN), Some(libc::EBUSY)];
-        match self.ring.submit_and_wait(1) {
-            // A signal, no memory for a moment, or completions that have to be taken first.
-            Err(error) if passing.contains(&error.raw_os_error()) => Ok(()),
-            result => result.map(drop),
+    ///
+    /// A thread that gives way to the client it answers had better submit by a call of its own: it
+    /// gives way when that returns, and is still awake when the client's next request comes. Inside
+    /// of a call that goes on to wait it would have gone to sleep, and the client would wake it.
+    pub fn wait(&mut self, gives_way: bool) -> io::Result<()> {
+        if gives_way && !self.ring.submission().is_empty() {
+            passing(self.ring.submit())?;
         }
+        passing(self.ring.submit_and_wait(1))
     }
 
     /// The next completion that has come.

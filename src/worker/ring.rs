@@ -78,7 +78,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         caller::be_impatient();
         let mut left = usize::from(depth);
         while left > 0 {
-            queue.wait()?;
+            queue.wait(self.pulse.gives_way())?;
             while let Some(event) = queue.next_event() {
                 match event {
                     Event::Request(index) => self.serve(&mut queue, index),

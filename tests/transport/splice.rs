@@ -18,7 +18,8 @@ fn what_is_read_through_a_pipe_is_what_the_file_holds() {
         fs::write(source.join("long"), content()).expect("write");
         assert!(fs::read(mountpoint.join("long")).expect("read") == content(), "other bytes");
         let totals = daemon.stats().expect("stats").totals;
-        assert_eq!(totals.read_bytes, LEN as u64);
+        // More if a notice of the write above makes the kernel ask again.
+        assert!(totals.read_bytes >= LEN as u64, "{totals:?}");
         // All but the last READ, which asks for more than there is.
         assert!(totals.spliced_bytes > (2 << 20), "{totals:?}");
         assert_eq!(totals.errors, 0, "{totals:?}");
