@@ -262,7 +262,8 @@ fn cost(runs: &[&Measurement]) -> Cost {
     let migrations: Option<u64> = all().map(|used| used.migrations).sum();
     Cost {
         client_cpu_us: runs.iter().map(|run| cpu(&run.client)).sum::<f64>() / operations,
-        daemon_cpu_us: daemons().map(cpu).sum::<f64>() / operations,
+        // The sum of nothing is -0.
+        daemon_cpu_us: daemons().map(cpu).fold(0.0, |sum, cpu| sum + cpu) / operations,
         voluntary_switches: both(|used| used.voluntary_switches),
         involuntary_switches: both(|used| used.involuntary_switches),
         migrations: migrations.map(|moves| count(moves) / operations),

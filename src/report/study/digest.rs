@@ -113,6 +113,12 @@ impl Digest {
         found.map_or(system, |digest| &digest.system.title)
     }
 
+    /// Whether the daemon of a system counts its requests: other programs' daemons do not.
+    pub fn counts(&self, system: &str) -> bool {
+        let found = self.systems.iter().find(|digest| digest.system.id == system);
+        found.is_some_and(|digest| matches!(digest.system.kind, Kind::Fusewire | Kind::Null))
+    }
+
     /// Whether the systems are steps that differ by one change each.
     pub fn is_ladder(&self) -> bool {
         let steps = self.systems.iter().filter(|digest| digest.system.kind == Kind::Fusewire);

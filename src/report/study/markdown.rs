@@ -168,10 +168,11 @@ fn costs(digest: &Digest, lines: &mut Vec<String>) {
         for row in &cell.results {
             let Some(figures) = row.figures() else { continue };
             let [p50, p99, p999] = [figures.latency.p50, figures.latency.p99, figures.latency.p999]
-                .map(|nanoseconds| words::microseconds(nanoseconds / 1e3));
+                .map(words::latency);
             let cost = figures.cost;
             let requests = match row.comparison() {
-                Some(_) => words::requests(figures),
+                Some(_) if digest.counts(&row.system) => words::requests(figures),
+                Some(_) => "not counted".into(),
                 None => String::new(),
             };
             lines.push(format!(

@@ -27,6 +27,11 @@ pub(super) fn microseconds(value: f64) -> String {
     }
 }
 
+/// A latency; `-` if none was measured, as of a whole job.
+pub(super) fn latency(nanoseconds: f64) -> String {
+    if nanoseconds > 0.0 { microseconds(nanoseconds / 1e3) } else { "-".to_owned() }
+}
+
 /// `0.98 [0.95, 1.01]`, or `x12.3 [11.8, 13.0]` for a multiple of a time.
 pub(super) fn ratio(ratio: Interval, unit: Unit) -> String {
     let sign = sign(unit);

@@ -77,7 +77,7 @@ fn lines(digest: &Digest, cell: &CellDigest) -> String {
         };
         let _ = write!(text, "<tr{class}><td>{name}</td>");
         text += &match (row.figures(), words::no_figure(&row.result)) {
-            (Some(figures), _) => columns(cell, row, figures),
+            (Some(figures), _) => columns(digest, cell, row, figures),
             (None, reason) => format!(
                 "<td class=\"text\" colspan=\"12\">{}</td>",
                 escape(&reason.unwrap_or_default())
@@ -88,17 +88,20 @@ fn lines(digest: &Digest, cell: &CellDigest) -> String {
     text
 }
 
-fn columns(cell: &CellDigest, row: &Row, figures: &Figures) -> String {
+fn columns(digest: &Digest, cell: &CellDigest, row: &Row, figures: &Figures) -> String {
     let (unit, cost) = (cell.cell.unit, figures.cost);
     let native = row.comparison().is_none();
     let ratio = row.comparison().map_or_else(String::new, |found| words::ratio(found.ratio, unit));
-    let [p50, p99, p999] = [figures.latency.p50, figures.latency.p99, figures.latency.p999]
-        .map(|nanoseconds| words::microseconds(nanoseconds / 1e3));
+    let [p50, p99, p999] =
+        [figures.latency.p50, figures.latency.p99, figures.latency.p999].map(words::latency);
     let moves = cost.migrations.map_or_else(|| "-".into(), number);
     let band = if native { words::band(cell.noise_band) } else { String::new() };
     let (daemon, requests) = match native {
         true => (String::new(), String::new()),
-        false => (number(cost.daemon_cpu_us), escape(&words::requests(figures))),
+        false if digest.counts(&row.system) => {
+            (number(cost.daemon_cpu_us), escape(&words::requests(figures)))
+        }
+        false => (number(cost.daemon_cpu_us), "not counted".to_owned()),
     };
     format!(
         "<td>{}</td><td>{ratio}</td><td>{band}</td><td class=\"text\">{}</td><td>{p50}</td><td>{p99}</td>\

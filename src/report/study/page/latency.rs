@@ -57,8 +57,7 @@ fn plot(digest: &Digest, cell: &CellDigest) -> Option<String> {
     let mut body = String::new();
     for (found, _) in &measured {
         let latency = cell.figures(&found.system.id)?.latency;
-        let [p50, p99, p999] = [latency.p50, latency.p99, latency.p999]
-            .map(|nanoseconds| words::microseconds(nanoseconds / 1e3));
+        let [p50, p99, p999] = [latency.p50, latency.p99, latency.p999].map(words::latency);
         let _ = writeln!(
             body,
             "<tr><td>{}</td><td>{p50}</td><td>{p99}</td><td>{p999}</td></tr>",
