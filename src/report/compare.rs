@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::error::ReportError;
 use super::statistics::{self, Interval, Verdict};
-use super::study::cell::Runs;
+use super::study::cell::{FEWEST_ROUNDS, Runs};
 use super::study::results::Results;
 use super::text::{self, number};
 use crate::study::record::{Cell, NATIVE, NATIVE_AGAIN, Outcome, Sample, Study, System};
@@ -243,7 +243,12 @@ fn change(
     }?;
     // Both studies' native runs were noisy on their own; without A/A there is nothing to judge by.
     let noise = old.noise_band().zip(new.noise_band()).map(|(old, new)| old * new);
-    let verdict = noise.map_or(Verdict::Unclear, |noise| statistics::verdict(speed, noise, true));
+    let verdict = match noise {
+        Some(noise) if before.len().min(after.len()) >= FEWEST_ROUNDS => {
+            statistics::verdict(speed, noise, true)
+        }
+        _ => Verdict::Unclear,
+    };
     let is_regression =
         verdict == Verdict::Slower && speed.median < 1.0 - threshold_percent / 100.0;
     Some(Change {

@@ -10,6 +10,9 @@ use crate::study::record::{
 };
 use crate::study::sample::count;
 
+/// With fewer rounds the interval is no more than the few values themselves, and nothing is claimed.
+pub(crate) const FEWEST_ROUNDS: usize = 3;
+
 /// A cell on one system, native included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -193,9 +196,11 @@ impl<'a> Runs<'a> {
         let ratios = self.ratios(system);
         let ratio = statistics::bootstrap_median(&ratios, self.seed)?;
         let verdict = match self.noise_band() {
-            Some(band) => statistics::verdict(ratio, band, self.cell.unit.is_rate()),
+            Some(band) if ratios.len() >= FEWEST_ROUNDS => {
+                statistics::verdict(ratio, band, self.cell.unit.is_rate())
+            }
             // Without A/A nobody knows what this machine calls a difference.
-            None => Verdict::Unclear,
+            _ => Verdict::Unclear,
         };
         Some(Comparison { rounds: ratios.len(), ratio, verdict })
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::cell::{CellResult, Figures};
+use super::cell::{CellResult, FEWEST_ROUNDS, Figures};
 use super::digest::{CellDigest, Digest};
 use super::results::Results;
+use super::words;
 use crate::report::statistics::Verdict;
 use crate::report::text;
 use crate::study::record::{Kind, System};
@@ -32,7 +33,7 @@ pub(super) fn of(digest: &Digest, results: &Results) -> Vec<String> {
         }
     }
     noise(digest, &mut warnings);
-    warnings
+    warnings.iter().map(|warning| words::brief(warning)).collect()
 }
 
 fn incomplete(digest: &Digest, results: &Results, warnings: &mut Vec<String>) {
@@ -43,7 +44,7 @@ fn incomplete(digest: &Digest, results: &Results, warnings: &mut Vec<String>) {
         warnings.push(format!(
             "the study was interrupted: {most} of {rounds} rounds; `fusewire study run --resume` goes on"
         ));
-    } else if most < 3 {
+    } else if most < FEWEST_ROUNDS {
         warnings.push(format!("{most} rounds are too few to tell a difference from noise"));
     }
     if results.cut_short {

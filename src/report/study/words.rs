@@ -64,8 +64,18 @@ pub(super) fn verdict(figures: &Figures) -> &'static str {
 pub(super) fn no_figure(result: &CellResult) -> Option<String> {
     match result {
         CellResult::Measured(_) => None,
-        CellResult::Failed(reason) => Some(format!("failed: {reason}")),
-        CellResult::Skipped(reason) => Some(format!("skipped: {reason}")),
+        CellResult::Failed(reason) => Some(brief(&format!("failed: {reason}"))),
+        CellResult::Skipped(reason) => Some(brief(&format!("skipped: {reason}"))),
+    }
+}
+
+/// What a program said, as one line that a reader takes in. The samples hold it in full.
+pub(super) fn brief(text: &str) -> String {
+    const LONGEST: usize = 240;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} ...", line[..end].trim_end()),
+        None => line,
     }
 }
 
@@ -89,6 +99,13 @@ pub(super) fn requests(figures: &Figures) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_program_said_becomes_one_line() {
+        assert_eq!(brief("it said:\n  no\tspace\n"), "it said: no space");
+        let long = brief(&"é ".repeat(1000));
+        assert!(long.ends_with("é ...") && long.chars().count() < 250, "{long}");
+    }
 
     #[test]
     fn figures_have_the_unit_that_needs_the_fewest_digits() {
