@@ -88,7 +88,7 @@ impl Session {
         let device = mounted.device;
         let (splice, started) = (Splice::Never, Instant::now());
         let info = Info { negotiated, transport, splice, metrics, started, device };
-        let session = Session { mounted, server, ticker, info: Arc::new(info) };
+        let mut session = Session { mounted, server, ticker, info: Arc::new(info) };
         session.mounted.probe().map_err(system("use the new mount"))?;
         info!(mountpoint = %options.mountpoint.display(), workers = count, "mounted on fuser");
         Ok(session)

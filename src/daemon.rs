@@ -126,14 +126,15 @@ fn around<F: Shown>(
     }
     match background().map_err(system("go to the background"))? {
         Side::Foreground(result) => result.map_err(DaemonError::Background),
-        Side::Background(readiness) => {
-            let served = serve(request, open, Some(readiness));
-            if let Err((error, Some(readiness))) = served {
-                readiness.failed(&error.to_string());
+        Side::Background(readiness) => match serve(request, open, Some(readiness)) {
+            Ok(()) => std::process::exit(0),
+            Err((error, readiness)) => {
+                if let Some(readiness) = readiness {
+                    readiness.failed(&error.to_string());
+                }
                 std::process::exit(1);
             }
-            std::process::exit(0);
-        }
+        },
     }
 }
 
@@ -191,10 +192,11 @@ fn serve<F: Shown>(
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "could not tell systemd that the mount is ready");
     }
-    session.join();
+    let ended = session.join();
     fs.end();
     // What was written through the mount survives whatever comes next.
     fs.sync();
+    ended.map_err(|error| (error.into(), None))?;
     info!("unmounted");
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::sys::fuse_dev::Kernel;
 use crate::transport::splice::{self, Splice};
 use crate::transport::uring;
 
-use crew::Threads;
+use crew::{Over, Threads};
 use handshake::handshake;
 use launch::{Launch, Launched, RING_PAYLOAD};
 
@@ -237,7 +237,7 @@ impl Session {
         };
         let started = Instant::now();
         let info = Info { negotiated, transport, splice, metrics, started, device };
-        let session = Session { mount, threads, info: Arc::new(info) };
+        let mut session = Session { mount, threads, info: Arc::new(info) };
         session.mount.probe().map_err(system("use the new mount"))?;
         info!(
             mountpoint = %options.mountpoint.display(),
@@ -259,12 +259,21 @@ impl Session {
     }
 
     /// Waits until the mount is gone and every request is answered, whoever unmounted it.
-    pub fn join(mut self) {
+    ///
+    /// # Errors
+    /// A worker could not go on, and the mount was taken away from its users.
+    pub fn join(mut self) -> Result<(), MountError> {
         match self.threads.join() {
             // Not ours any more: another mount may have its place, and even its device number.
-            true => self.mount.forget(),
-            false => self.mount.detach(),
+            Over::Unmounted => self.mount.forget(),
+            Over::Aborted => self.mount.detach(),
+            Over::Broken => {
+                self.mount.abort();
+                let source = io::Error::other("a worker could not go on, as the log tells");
+                return Err(system("serve the mount")(source));
+            }
         }
+        Ok(())
     }
 }
 

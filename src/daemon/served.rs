@@ -42,10 +42,13 @@ impl Served {
         }
     }
 
-    pub(super) fn join(self) {
+    pub(super) fn join(self) -> Result<(), MountError> {
         match self {
             Served::Own(session) => session.join(),
-            Served::Fuser(session) => session.join(),
+            Served::Fuser(session) => {
+                session.join();
+                Ok(())
+            }
         }
     }
 }

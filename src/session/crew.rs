@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 use tracing::{debug, error, warn};
@@ -18,95 +20,140 @@ use crate::worker::{End, dev, ring};
 /// The threads of a session.
 #[derive(Debug)]
 pub(super) struct Threads {
-    pub(super) workers: Vec<JoinHandle<Option<End>>>,
+    pub(super) workers: Workers,
     pub(super) keeper: Option<JoinHandle<()>>,
     pub(super) watch: Arc<Watch>,
 }
 
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Every worker saw the mount go.
+    Unmounted,
+    /// The mount may still be there, with nobody to serve it.
+    Aborted,
+    /// A worker can not go on, and its clients wait for ever unless the connection ends.
+    Broken,
+}
+
 impl Threads {
-    /// Waits until the connection is over. True if all workers saw it unmounted: else the mount may
-    /// still be there, with nobody to serve it.
-    pub(super) fn join(&mut self) -> bool {
-        let mut unmounted = true;
-        for worker in self.workers.drain(..) {
-            unmounted &= match worker.join() {
-                Ok(end) => end == Some(End::Unmounted),
-                Err(_) => {
-                    error!("a worker panicked outside of a request");
-                    false
-                }
-            };
-        }
+    /// Waits until the connection is over, or a worker can not go on.
+    pub(super) fn join(&mut self) -> Over {
+        let over = self.workers.join();
         self.watch.stop();
-        if let Some(keeper) = self.keeper.take()
+        if over != Over::Broken
+            && let Some(keeper) = self.keeper.take()
             && keeper.join().is_err()
         {
             error!("the keeper panicked");
         }
-        unmounted
+        over
     }
 }
 
-/// A thread that serves.
+/// Threads that serve until the connection is over.
 #[derive(Debug)]
-pub(super) struct Started {
-    pub(super) thread: JoinHandle<Option<End>>,
-    pub(super) id: Pid,
+pub(super) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    /// What each says at its end: nothing if it could not go on.
+    ends: (Sender<Option<End>>, Receiver<Option<End>>),
 }
 
-/// Starts a thread that prepares itself for serving, then `begin`s, then serves; returns once it has
-/// begun.
-fn start<T: 'static>(
-    name: String,
-    begin: impl FnOnce() -> io::Result<T> + Send + 'static,
-    serve: impl FnOnce(T) -> io::Result<End> + Send + 'static,
-) -> io::Result<Started> {
-    let (ready, wait) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new().name(name).spawn(move || {
-        let begun = caller::enter_worker().and_then(|()| begin());
-        // The session waits for this, or is gone and the mount with it.
-        let begun = match begun {
-            Ok(begun) => ready.send(Ok(gettid())).ok().map(|()| begun),
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                None
+impl Workers {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Workers { threads: Vec::new(), ends: unbounded() }
+    }
+
+    /// Whether all have been waited for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
+    fn join(&mut self) -> Over {
+        let mut over = Over::Unmounted;
+        for _ in 0..self.threads.len() {
+            match self.ends.1.recv().expect("this holds both ends") {
+                Some(End::Unmounted) => {}
+                Some(End::Aborted) => over = Over::Aborted,
+                None => {
+                    // The others serve on until the connection is ended.
+                    self.threads.clear();
+                    return Over::Broken;
+                }
             }
-        };
-        let end = serve(begun?);
-        end.inspect_err(|error| error!(%error, "a worker stopped serving")).ok()
-    })?;
-    let id = wait.recv().map_err(|_| io::Error::other("it died at once"))??;
-    Ok(Started { thread, id })
-}
-
-/// Starts a worker on /dev/fuse, bound to `cpu` if there is one.
-pub(super) fn start_dev<F: Filesystem + ?Sized>(
-    worker: dev::Worker<F>,
-    cpu: Option<usize>,
-) -> io::Result<Started> {
-    let begin = move || {
-        if let Some(cpu) = cpu {
-            pin(cpu);
         }
-        Ok(worker)
-    };
-    start("worker".to_owned(), begin, dev::Worker::run)
-}
+        for thread in self.threads.drain(..) {
+            thread.join().expect("it has caught its panics");
+        }
+        over
+    }
 
-/// Starts the thread of one queue of `device`, on the queue's own CPU, with all entries registered.
-pub(super) fn start_ring<F: Filesystem + ?Sized>(
-    worker: ring::Worker<F>,
-    device: Arc<OwnedFd>,
-    shape: Shape,
-) -> io::Result<Started> {
-    let qid = u16::try_from(worker.index).map_err(io::Error::other)?;
-    let begin = move || {
-        pin(worker.index);
-        let mut queue = Queue::new(device, qid, shape, worker.pulse.event.clone())?;
-        queue.register()?;
-        Ok((worker, queue))
-    };
-    start(format!("queue-{qid}"), begin, move |(worker, queue)| worker.run(queue, shape.depth))
+    /// Starts a thread that prepares itself for serving, then `begin`s, then serves; returns once it
+    /// has begun, with its id.
+    fn start<T: 'static>(
+        &mut self,
+        name: String,
+        begin: impl FnOnce() -> io::Result<T> + Send + 'static,
+        serve: impl FnOnce(T) -> io::Result<End> + Send + 'static,
+    ) -> io::Result<Pid> {
+        let (ready, wait) = mpsc::sync_channel(1);
+        let ends = self.ends.0.clone();
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let begun = caller::enter_worker().and_then(|()| begin());
+            // The session waits for this, or is gone and the mount with it.
+            let begun = match begun {
+                Ok(begun) => ready.send(Ok(gettid())).ok().map(|()| begun),
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    None
+                }
+            };
+            let Some(begun) = begun else { return };
+            let end = catch_unwind(AssertUnwindSafe(|| serve(begun)));
+            let end = end.unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+            let end = end.inspect_err(|error| error!(%error, "a worker stopped serving"));
+            // Whoever waits for it may have heard of another's end already.
+            let _ = ends.send(end.ok());
+        })?;
+        let id = wait.recv().map_err(|_| io::Error::other("it died at once"))??;
+        self.threads.push(thread);
+        Ok(id)
+    }
+
+    /// Starts a worker on /dev/fuse, bound to `cpu` if there is one.
+    pub(super) fn start_dev<F: Filesystem + ?Sized>(
+        &mut self,
+        worker: dev::Worker<F>,
+        cpu: Option<usize>,
+    ) -> io::Result<Pid> {
+        let begin = move || {
+            if let Some(cpu) = cpu {
+                pin(cpu);
+            }
+            Ok(worker)
+        };
+        self.start("worker".to_owned(), begin, dev::Worker::run)
+    }
+
+    /// Starts the thread of one queue of `device`, on the queue's own CPU, with all entries
+    /// registered.
+    pub(super) fn start_ring<F: Filesystem + ?Sized>(
+        &mut self,
+        worker: ring::Worker<F>,
+        device: Arc<OwnedFd>,
+        shape: Shape,
+    ) -> io::Result<Pid> {
+        let qid = u16::try_from(worker.index).map_err(io::Error::other)?;
+        let begin = move || {
+            pin(worker.index);
+            let mut queue = Queue::new(device, qid, shape, worker.pulse.event.clone())?;
+            queue.register()?;
+            Ok((worker, queue))
+        };
+        let serve = move |(worker, queue): (ring::Worker<F>, Queue)| worker.run(queue, shape.depth);
+        self.start(format!("queue-{qid}"), begin, serve)
+    }
 }
 
 /// Starts a worker that serves until there is nothing to do.

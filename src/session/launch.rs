@@ -9,7 +9,7 @@ use crossbeam_channel::unbounded;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tracing::warn;
 
-use super::crew::{Started, Threads, allowed_cpus, possible_cpus, relieve, start_dev, start_ring};
+use super::crew::{Threads, Workers, allowed_cpus, possible_cpus, relieve};
 use super::{MountError, Options, system};
 use crate::config::{DevIo, Sched};
 use crate::discipline::{Discipline, Home, Pulse, Seen, Sign};
@@ -73,7 +73,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         // The last shard is for relief workers.
         let server = self.server(count + 1);
         let watch = Arc::new(Watch::new(count));
-        let mut workers = Vec::with_capacity(count);
+        let mut workers = Workers::new();
         let mut signs = Vec::with_capacity(count);
         for (index, channel) in channels.iter().enumerate() {
             let worker = self.dev_worker(
@@ -84,9 +84,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
                 (options.dev_io, options.splice),
             )?;
             let cpu = options.pin.then(|| cpus[index % cpus.len()]);
-            let Started { thread, id } =
-                start_dev(worker, cpu).map_err(system("start a worker"))?;
-            workers.push(thread);
+            let id = workers.start_dev(worker, cpu).map_err(system("start a worker"))?;
             // One worker for several CPUs belongs to none.
             let home = (count >= cpus.len() && !options.pin)
                 .then(|| Home::new(cpus[index % cpus.len()], &cpus).ok())
@@ -131,7 +129,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
         let watch = Arc::new(Watch::new(queues + 1));
         let pool = Pool::default();
         let shape = Shape { depth: RING_DEPTH, payload: self.payload() };
-        let mut workers = Vec::with_capacity(queues + 1);
+        let mut workers = Workers::new();
         let mut pulses = Vec::with_capacity(queues);
         for index in 0..queues {
             let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
@@ -146,18 +144,16 @@ impl<F: Filesystem + ?Sized> Launch<F> {
                 aside: ring::Worker::<F>::aside(),
             };
             let pulse = worker.pulse.clone();
-            let started = start_ring(worker, self.device.clone(), shape);
-            let Started { thread, id } = started
+            let started = workers.start_ring(worker, self.device.clone(), shape);
+            let id = started
                 .map_err(|error| refused(format!("register the queue of CPU {index}: {error}")))?;
-            workers.push(thread);
             pulses.push((id, Sign::Pulse(pulse), None));
         }
         let channel = Channel::new(self.device.clone());
         let mut worker =
             self.dev_worker(&server, queues, &channel, Some(&watch), (DevIo::Read, Splice::Never))?;
         worker.pause = Some(FORGETS_EVERY);
-        let reader = start_dev(worker, None).map_err(system("start a worker"))?;
-        workers.push(reader.thread);
+        workers.start_dev(worker, None).map_err(system("start a worker"))?;
         let transport = snapshot::Transport {
             name: "uring".to_owned(),
             workers: queues,
@@ -214,7 +210,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
 
     fn keep(
         &self,
-        workers: Vec<std::thread::JoinHandle<Option<crate::worker::End>>>,
+        workers: Workers,
         watch: Arc<Watch>,
         relieve: impl Fn() -> std::io::Result<()> + Send + 'static,
         discipline: Discipline,

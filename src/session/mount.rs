@@ -36,6 +36,11 @@ impl Unmounter {
         }
     }
 
+    fn is_on_top(&self) -> io::Result<bool> {
+        let top = mountinfo::find_top(&self.mountpoint)?.1;
+        Ok(top.is_some_and(|top| (top.major, top.minor) == self.device))
+    }
+
     fn inner_mount(&self) -> io::Result<Option<PathBuf>> {
         let table = MountTable::read()?;
         Ok(table.below(&self.mountpoint).next().map(|mount| mount.mount_point.clone()))
@@ -47,6 +52,8 @@ impl Unmounter {
 pub(crate) struct Mount {
     mountpoint: PathBuf,
     pub(crate) device: Device,
+    /// It works, so that others may use it.
+    works: bool,
     gone: bool,
 }
 
@@ -54,12 +61,13 @@ impl Mount {
     pub(crate) fn new(mountpoint: &Path) -> Result<Self, MountError> {
         let found = mountinfo::find_top(mountpoint).map_err(system("read /proc/self/mountinfo"))?;
         let device = found.1.map(|mount| (mount.major, mount.minor)).unwrap_or_default();
-        Ok(Mount { mountpoint: found.0, device, gone: false })
+        Ok(Mount { mountpoint: found.0, device, works: false, gone: false })
     }
 
     /// One round trip through the mount, so that "mounted" means "works".
-    pub(crate) fn probe(&self) -> io::Result<()> {
+    pub(crate) fn probe(&mut self) -> io::Result<()> {
         nix::sys::statfs::statfs(&self.mountpoint)?;
+        self.works = true;
         Ok(())
     }
 
@@ -67,11 +75,27 @@ impl Mount {
         Unmounter { mountpoint: self.mountpoint.clone(), device: self.device }
     }
 
+    /// Takes it away. Whoever uses it goes on, or is told if it never worked.
     pub(crate) fn unmount_or_detach(&mut self) {
-        if !self.gone && self.unmounter().unmount(false).is_err() {
-            self.detach();
+        match self.works {
+            _ if self.gone => {}
+            true if self.unmounter().unmount(false).is_ok() => {}
+            true => self.detach(),
+            false => self.abort(),
         }
         self.gone = true;
+    }
+
+    /// Takes it away along with the connection: whoever waits for an answer gets an error.
+    pub(crate) fn abort(&mut self) {
+        if !self.gone {
+            let unmounter = self.unmounter();
+            match unmounter.is_on_top().map(|there| there.then(|| mount::abort(&self.mountpoint))) {
+                Ok(Some(Ok(()))) => self.gone = true,
+                // An ordinary user's: its connection ends with the descriptors of this process.
+                _ => self.detach(),
+            }
+        }
     }
 
     pub(crate) fn forget(&mut self) {

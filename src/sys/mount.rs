@@ -226,6 +226,13 @@ fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     Ok(None)
 }
 
+/// Ends the connection of a FUSE mount and detaches it, which only root may.
+pub fn abort(mountpoint: &Path) -> io::Result<()> {
+    let path = CString::new(mountpoint.as_os_str().as_bytes())?;
+    let flags = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+    Ok(umount2(path.as_c_str(), flags)?)
+}
+
 /// Unmounts with umount2(2), or through fusermount3 for a user who may not.
 pub fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
     let path = CString::new(mountpoint.as_os_str().as_bytes())?;

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fusewire::metrics::snapshot::Snapshot;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -52,6 +53,18 @@ impl Daemon {
         data: &str,
         options: &str,
     ) -> Result<Self, String> {
+        Self::start_prepared(wrapper, source, mountpoint, data, options, |_| ())
+    }
+
+    /// The same with a command that `prepare` has had a hand in.
+    pub(crate) fn start_prepared(
+        wrapper: &[&str],
+        source: &Path,
+        mountpoint: &Path,
+        data: &str,
+        options: &str,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self, String> {
         let log = mountpoint.with_extension("log");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM"]).args(wrapper);
@@ -63,6 +76,7 @@ impl Daemon {
         let stderr = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         command.stdin(Stdio::null()).stderr(stderr);
         let shown = format!("{command:?}");
+        prepare(&mut command);
         let child = spawn(command).map_err(|error| format!("{shown}: {error}"))?;
         let mut daemon = Daemon {
             mountpoint: mountpoint.to_owned(),
@@ -83,20 +97,24 @@ impl Daemon {
             }
             if let Some(connection) = connection_of(&self.mountpoint) {
                 self.connection = connection;
-                return self.wait_answer(deadline);
+                if self.wait_answer(deadline)? {
+                    return Ok(());
+                }
             }
             thread::sleep(Duration::from_millis(10));
         }
         Err(format!("not mounted after {} s", READY_WITHIN.as_secs()))
     }
 
-    /// The first stat may hang: it gets a thread of its own.
-    fn wait_answer(&self, deadline: Instant) -> Result<(), String> {
+    /// The first stat may hang: it gets a thread of its own. False if the daemon gave this mount up,
+    /// to mount again without rings.
+    fn wait_answer(&self, deadline: Instant) -> Result<bool, String> {
         let (answer, answered) = channel();
         let mountpoint = self.mountpoint.clone();
         thread::spawn(move || answer.send(fs::metadata(mountpoint).map(drop)));
         match answered.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(error)) if given_up(&error) => Ok(false),
             Ok(Err(error)) => Err(format!("mounted, but stat says: {error}")),
             Err(_) => {
                 self.abort();
@@ -195,6 +213,12 @@ impl Drop for Daemon {
         let _ = self.child.lock().map(|mut child| child.wait());
         let _ = fs::remove_file(&self.log);
     }
+}
+
+/// What a client of a connection that was aborted is told.
+fn given_up(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ECANCELED))
 }
 
 /// State and kernel stack of each task in a `/proc/PID/task`.

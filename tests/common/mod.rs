@@ -7,5 +7,7 @@ pub(crate) mod disk;
 pub(crate) mod limit;
 pub(crate) mod raw;
 pub(crate) mod rings;
+pub(crate) mod setting;
 pub(crate) mod shell;
 pub(crate) mod tree;
+pub(crate) mod warden;

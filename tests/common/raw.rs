@@ -1,9 +1,11 @@
-//! The system calls that nix lacks, behind safe functions. The only file of the tests with `unsafe`.
+//! The system calls that nix lacks, behind safe functions. The only module of the tests with `unsafe`.
 //! It knows nothing of mounts and behaviours.
 #![allow(
     unsafe_code,
     reason = "nix has no wrapper for these calls; each block says why it is sound"
 )]
+
+pub(crate) mod notify;
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;

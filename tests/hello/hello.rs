@@ -40,6 +40,5 @@ impl Filesystem for Hello {
 
 fn main() -> std::result::Result<(), MountError> {
     let mountpoint = std::env::args().nth(1).expect("usage: hello MOUNTPOINT");
-    Session::mount(Arc::new(Hello), &Options::new(mountpoint))?.join();
-    Ok(())
+    Session::mount(Arc::new(Hello), &Options::new(mountpoint))?.join()
 }

@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod cpus;
+mod denied;
 mod dev_io;
 mod splice;
 
@@ -26,8 +28,12 @@ use common::rings::Rings;
 static TURN: Mutex<()> = Mutex::new(());
 
 fn on_cpu_0() {
+    on_cpu(0);
+}
+
+fn on_cpu(cpu: usize) {
     let mut set = CpuSet::new();
-    set.set(0).expect("there is a CPU 0");
+    set.set(cpu).expect("a small number");
     sched_setaffinity(Pid::from_raw(0), &set).expect("it may be used");
 }
 
