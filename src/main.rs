@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => measured(study::run(&options)),
         Command::Study(study) => match *study {
             Study::Run(options) => measured(study::run_study(&options)),
+            Study::Requests(options) => measured(study::count_requests(&options)),
             Study::Report(options) => exit(report::study::run(&options)),
             Study::Compare(options) => match report::compare::run(&options) {
                 Ok(false) => ExitCode::from(REGRESSION),

@@ -3,13 +3,15 @@
 use clap::Subcommand;
 
 use crate::report::{compare, ls, study as report};
-use crate::study::RunOptions;
+use crate::study::{RequestsOptions, RunOptions};
 
 /// What `fusewire study` was asked for.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Study {
     /// Measure.
     Run(Box<RunOptions>),
+    /// Count requests.
+    Requests(RequestsOptions),
     /// The report of one.
     Report(report::Options),
     /// Two of them beside each other.

@@ -13,7 +13,7 @@ mod order;
 mod place;
 pub(super) mod scene;
 mod taker;
-mod tree;
+pub(crate) mod tree;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
