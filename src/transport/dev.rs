@@ -112,6 +112,8 @@ impl AsFd for Channel {
 }
 
 /// Reads a range of a file into `buffer` until it is full or the file ends.
+///
+/// Any error within the range is the answer: no part of it is returned.
 pub fn read_range(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -121,9 +123,9 @@ pub fn read_range(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, 
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(Errno::EINTR) => {}
-            // What was read before the error is the answer; the next READ meets the error.
-            Err(errno) if filled == 0 => return Err(errno),
-            Err(_) => break,
+            // Also behind bytes that could be read: less than was asked for is the end of the file to
+            // the kernel (fuse_short_read()). It asks again for the pages that are wanted.
+            Err(errno) => return Err(errno),
         }
     }
     Ok(filled)

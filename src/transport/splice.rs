@@ -121,11 +121,8 @@ impl Pipe {
             }
         };
         self.empty(filled, buffer)?;
-        match result {
-            // What was read before the error is the answer; the next READ meets the error.
-            Err(errno) if filled == 0 => Err(errno),
-            _ => Ok(Filled::Part(filled)),
-        }
+        // An error behind bytes that could be read is an error: see `read_range`.
+        result.map(|()| Filled::Part(filled))
     }
 
     /// Takes the header and `filled` bytes behind it out again.

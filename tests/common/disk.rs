@@ -31,6 +31,13 @@ impl Mounted {
     }
 }
 
+impl Mounted {
+    /// What is mounted on `target` already.
+    pub(crate) fn of(target: &Path) -> Self {
+        Mounted(target.to_owned())
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = umount2(&self.0, MntFlags::MNT_DETACH);

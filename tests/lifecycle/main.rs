@@ -6,6 +6,7 @@
 
 #[path = "../workloads/alone.rs"]
 mod alone;
+mod broken;
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
@@ -61,6 +62,9 @@ const TESTS: &[(&str, Body)] = &[
     ("source::is_mounted_twice", source::is_mounted_twice),
     ("source::is_a_mount", source::is_a_mount),
     ("source::is_a_dead_mount", source::is_a_dead_mount),
+    ("broken::unreadable", broken::unreadable),
+    ("broken::unwritable", broken::unwritable),
+    ("broken::read_only", broken::read_only),
     ("limits::full_disk", limits::full_disk),
     ("limits::walk", limits::walk),
     ("limits::few_descriptors", limits::few_descriptors),

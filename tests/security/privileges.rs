@@ -11,7 +11,7 @@ use crate::common::disk::Disk;
 use crate::tool::fusewire;
 
 /// Numbers of the capabilities that serving takes.
-const NEEDED: [(u32, &str); 14] = [
+const NEEDED: [(u32, &str); 15] = [
     (0, "CHOWN"),
     (1, "DAC_OVERRIDE"),
     (2, "DAC_READ_SEARCH"),
@@ -22,6 +22,7 @@ const NEEDED: [(u32, &str); 14] = [
     (9, "LINUX_IMMUTABLE"),
     (21, "SYS_ADMIN"),
     (23, "SYS_NICE"),
+    (24, "SYS_RESOURCE"),
     (27, "MKNOD"),
     (31, "SETFCAP"),
     (32, "MAC_OVERRIDE"),
