@@ -246,7 +246,10 @@ fn a_directory_removed_while_open(t: &mut Trace) {
     t.ok("mkdir d 755");
     t.ok("open d d r,dir");
     t.behind().ok("rmdir d");
-    t.is("fstat d", "dir 755 0:0 n0*");
+    // A directory that the kernel opens by itself is held by nobody in the source.
+    let shown = t.run_quietly("fstat d");
+    let gone = shown.as_ref().is_err_and(|errno| errno == "ESTALE");
+    t.check("it has no name any more", gone || shown.is_ok_and(|shown| shown.contains(" n0 ")));
     t.err("create d/f 644", "ENOENT");
     t.ok("mkdir d 700");
     t.ok("create d/f 644");

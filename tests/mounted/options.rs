@@ -212,7 +212,8 @@ fn nothing_is_malformed(t: &mut Trace) {
     let totals = totals.unwrap_or_default();
     t.check("no request lied", totals.malformed == 0);
     t.check("requests and errors are counted", native || totals.requests > totals.errors);
-    t.check("the ENOENT is among them", native || totals.errors > 0);
+    // ENODATA of a name without an ACL, ENOSYS of a first OPENDIR: some error there always is.
+    t.check("errors are counted", native || totals.errors > 0);
 }
 
 /// Writes blocks until there is no room; the number of whole blocks.
