@@ -67,7 +67,6 @@ fn table() -> Vec<String> {
     let document: Document = serde_json::from_slice(&output.stdout).expect("it is the document");
     let mut lines = Vec::new();
     for profile in &document.profiles {
-        assert_eq!(profile.notifications, 0, "{} was disturbed three times: {said}", profile.name);
         for cost in &profile.operations {
             match PROGRAMS.iter().find(|(name, _)| *name == cost.operation) {
                 Some((_, most)) => check_program(&profile.name, cost, *most),

@@ -255,7 +255,8 @@ fn a_queue_that_can_not_go_on_ends_the_mount() {
     let ground = Ground::new();
     let broken = Arc::new(AtomicBool::new(false));
     let mut warden = None;
-    let daemon = ground.mount("transport=uring", |command| {
+    // Every look at a name is a request.
+    let daemon = ground.mount("transport=uring,coherence=timeout=0", |command| {
         let broken = broken.clone();
         let decide = move |_, _| broken.swap(false, SeqCst).then_some(Errno::EBADF);
         warden = Some(Warden::set(command, &CALLS[1..], decide));
@@ -282,6 +283,10 @@ fn a_queue_that_can_not_go_on_ends_the_mount() {
         let _ = client.join().expect("no panic");
     }
     assert!(began.elapsed() < Duration::from_secs(20));
+    // It syncs the source at its end.
+    while daemon.exit_status().is_none() && began.elapsed() < Duration::from_secs(30) {
+        thread::sleep(Duration::from_millis(10));
+    }
     let status = daemon.exit_status();
     assert!(status.is_some_and(|status| !status.success()), "{status:?}\n{}", daemon.report());
 }

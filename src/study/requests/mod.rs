@@ -54,8 +54,6 @@ const PROFILES: [(&str, &str); 8] = [
     (READ_MOSTLY, "profile=read-mostly,coherence=watch"),
 ];
 
-/// A mount that was disturbed is counted so often at most.
-const ATTEMPTS: usize = 3;
 /// Requests that nobody waits for.
 const ASYNCHRONOUS: [&str; 4] = ["RELEASE", "RELEASEDIR", "FORGET", "BATCH_FORGET"];
 /// What tells that everything before it was counted; no operation of the table sends it.
@@ -77,8 +75,8 @@ pub struct Profile {
     pub name: String,
     /// The keys of `-o`.
     pub options: String,
-    /// What the kernel was told of changes behind the mount meanwhile: nobody makes any, so that
-    /// figures with it are of a disturbed mount.
+    /// What the kernel was told meanwhile: of changes behind the mount, and that a file which was
+    /// written to was closed. Attributes that it forgets are asked for again.
     pub notifications: u64,
     /// In the order in which they were done; without those that write where nothing can be written.
     pub operations: Vec<Cost>,
@@ -163,15 +161,8 @@ fn count(
 ) -> Result<Vec<Profile>, StudyError> {
     let mut counted = Vec::new();
     for (number, profile) in profiles.iter().enumerate() {
-        let source = |attempt| backing.source().join(format!("{number}-{attempt}"));
-        let attempt = |attempt| count_one(backing, &source(attempt), *profile, interrupt);
-        let mut found = attempt(0)?;
-        for again in 1..ATTEMPTS {
-            if found.notifications > 0 {
-                found = attempt(again)?;
-            }
-        }
-        counted.push(found);
+        let source = backing.source().join(number.to_string());
+        counted.push(count_one(backing, &source, *profile, interrupt)?);
     }
     Ok(counted)
 }
