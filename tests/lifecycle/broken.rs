@@ -87,6 +87,10 @@ pub(crate) fn unreadable(ground: &Ground) -> Result<(), String> {
     let file = File::open(&path).map_err(text)?;
     file.sync_all().and_then(|()| syncfs(&file).map_err(Into::into)).map_err(text)?;
     drop_cache(&file)?;
+    // Nothing is written back any more, which would give the image its old length again.
+    let (none, flags) = (None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+    mount(none, &disk.path(), none, flags, none)
+        .map_err(|errno| format!("make the disk read-only: {errno}"))?;
     truncate_image(&disk, 12 << 20)?;
     for chunk in [64 << 10, 1 << 20] {
         read_broken(&path, &content, chunk).map_err(|reason| format!("natively: {reason}"))?;
