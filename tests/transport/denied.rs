@@ -1,7 +1,6 @@
 //! io_uring refused to the daemon, wholly or at some moment: it does without, or says so and ends.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -263,30 +262,31 @@ fn a_queue_that_can_not_go_on_ends_the_mount() {
     });
     let daemon = daemon.expect("mount");
     use_it(&daemon.mountpoint);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (over, ends) = mpsc::channel();
+    for number in 0..8 {
+        let at = daemon.mountpoint.join(format!("missing-{number}"));
+        let (stop, over) = (stop.clone(), over.clone());
+        thread::spawn(move || {
+            on_cpu(number % thread::available_parallelism().map_or(1, usize::from));
+            // Once the mount is gone the name is missing below it, and looked for there.
+            while !stop.load(SeqCst) {
+                let _ = fs::metadata(&at);
+            }
+            over.send(())
+        });
+    }
     broken.store(true, SeqCst);
     let began = Instant::now();
-    let clients: Vec<_> = (0..8)
-        .map(|number| {
-            let at = daemon.mountpoint.join(format!("missing-{number}"));
-            thread::spawn(move || {
-                on_cpu(number % 2);
-                loop {
-                    match fs::metadata(&at).map_err(|error| error.kind()) {
-                        Err(io::ErrorKind::NotFound) if at.parent().is_some_and(Path::exists) => {}
-                        result => return result.map(drop),
-                    }
-                }
-            })
-        })
-        .collect();
-    for client in clients {
-        let _ = client.join().expect("no panic");
-    }
-    assert!(began.elapsed() < Duration::from_secs(20));
     // It syncs the source at its end.
     while daemon.exit_status().is_none() && began.elapsed() < Duration::from_secs(30) {
         thread::sleep(Duration::from_millis(10));
     }
-    let status = daemon.exit_status();
-    assert!(status.is_some_and(|status| !status.success()), "{status:?}\n{}", daemon.report());
+    let (status, report) = (daemon.exit_status(), daemon.report());
+    stop.store(true, SeqCst);
+    for _ in 0..8 {
+        let end = ends.recv_timeout(Duration::from_secs(20));
+        assert!(end.is_ok(), "a client waits for a queue that is gone\n{report}");
+    }
+    assert!(status.is_some_and(|status| !status.success()), "{status:?}\n{report}");
 }
