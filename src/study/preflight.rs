@@ -63,7 +63,7 @@ pub(crate) fn check(options: &DemoOptions) -> Result<Checked, StudyError> {
             "/dev/fuse does not exist: modprobe fuse (in a container: --device /dev/fuse)",
         ));
     }
-    leftovers_now()?;
+    tell_leftovers()?;
     Ok(Checked { temporary, fio })
 }
 
@@ -111,34 +111,39 @@ pub(crate) fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), Stu
     Ok(())
 }
 
-/// Refuses to begin beside what an earlier run left mounted.
-pub(crate) fn leftovers_now() -> Result<(), StudyError> {
-    leftovers(mounts::table()?.iter().map(|mount| mount.mount_point.as_path()), &|pid| {
-        Path::new("/proc").join(pid).exists()
-    })
+/// Tells of what an earlier run left mounted. Nothing is measured wrong beside it, and it may have
+/// been made in another PID namespace, so it is neither refused nor removed.
+pub(crate) fn tell_leftovers() -> Result<(), StudyError> {
+    let lives = |pid: &str| Path::new("/proc").join(pid).exists();
+    if let Some(told) =
+        leftovers(mounts::table()?.iter().map(|mount| mount.mount_point.as_path()), &lives)
+    {
+        eprintln!("fusewire: {told}");
+    }
+    Ok(())
 }
 
-/// Mounts of a demo whose process is gone: it was killed in a way it could not clean up after.
+/// Mounts of a run whose process is gone: it was killed in a way it could not clean up after.
 fn leftovers<'a>(
     points: impl Iterator<Item = &'a Path>,
     lives: &dyn Fn(&str) -> bool,
-) -> Result<(), StudyError> {
+) -> Option<String> {
     let mut found: Vec<&Path> =
         points.filter(|point| owner(point).is_some_and(|pid| !lives(pid))).collect();
     // The kernel lists a mount before those upon it; they are undone the other way round.
     found.reverse();
     if found.is_empty() {
-        return Ok(());
+        return None;
     }
     let list: Vec<String> = found.iter().map(|point| point.display().to_string()).collect();
     let dirs: BTreeSet<String> =
         found.iter().filter_map(|point| Some(point.parent()?.display().to_string())).collect();
-    Err(refuse(format!(
+    Some(format!(
         "an earlier run was killed and left something mounted; remove it with: umount -l {} && \
          rm -r --one-file-system {}",
         list.join(" "),
         dirs.into_iter().collect::<Vec<_>>().join(" ")
-    )))
+    ))
 }
 
 /// The process id in the name of a demo's directory.
@@ -154,15 +159,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_of_dead_demos_are_refused_and_of_living_ones_are_not() {
+    fn mounts_of_dead_runs_are_told_of_and_those_of_living_ones_are_not() {
         let points =
             ["/", "/t/fusewire-demo-47-a/ext4", "/t/fusewire-demo-47-a/mnt"].map(Path::new);
-        assert!(leftovers(points.into_iter(), &|_| true).is_ok());
-        let error =
-            leftovers(points.into_iter(), &|pid| pid != "47").expect_err("left over").to_string();
+        assert_eq!(leftovers(points.into_iter(), &|_| true), None);
+        let told = leftovers(points.into_iter(), &|pid| pid != "47").expect("left over");
         let remedy = "umount -l /t/fusewire-demo-47-a/mnt /t/fusewire-demo-47-a/ext4 && \
                       rm -r --one-file-system /t/fusewire-demo-47-a";
-        assert!(error.ends_with(remedy), "{error}");
+        assert!(told.ends_with(remedy), "{told}");
     }
 
     #[test]

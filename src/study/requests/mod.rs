@@ -20,7 +20,7 @@ use super::backing::Backing;
 use super::daemon::{Launch, Mounted};
 use super::error::StudyError;
 use super::interrupt::Interrupt;
-use super::preflight::{leftovers_now, program, refuse};
+use super::preflight::{program, refuse, tell_leftovers};
 use super::system::System;
 use crate::report;
 use operations::{OPERATIONS, Operation};
@@ -151,7 +151,7 @@ fn check() -> Result<(), StudyError> {
     for (name, package) in programs {
         program(name, package)?;
     }
-    leftovers_now()
+    tell_leftovers()
 }
 
 fn count(

@@ -11,7 +11,7 @@ use super::super::error::StudyError;
 use super::super::file::cells::Planned;
 use super::super::file::systems::{PlannedSystem, find_program};
 use super::super::file::{Backing, BackingKind};
-use super::super::preflight::{leftovers_now, o_direct, program, refuse, space};
+use super::super::preflight::{o_direct, program, refuse, space, tell_leftovers};
 use super::super::process::run_tool;
 use super::super::work::{Cache, Fio, Operation, Work};
 use super::super::{fio, mounts, prepare};
@@ -116,7 +116,7 @@ pub(crate) fn before(
         }
         BackingKind::Device | BackingKind::Tmpfs | BackingKind::Null => {}
     }
-    leftovers_now()?;
+    tell_leftovers()?;
     Ok(version)
 }
 
