@@ -296,8 +296,9 @@ impl Local {
 
 /// Whether inodes can be reopened by handle: the source has handles and we may use them.
 fn probe_handles(root: &OwnedFd, mount: &OwnedFd, kind: FsType) -> bool {
-    // Their handles are good only while the inode is in memory.
-    let volatile = [MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC].contains(&kind);
+    // Their handles are good only while the inode is in memory. Behind FUSE it is up to the server,
+    // and most forget what the kernel has forgotten.
+    let volatile = [MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC, FUSE_SUPER_MAGIC].contains(&kind);
     let reopened =
         FileHandle::of(root.as_fd()).and_then(|handle| handle.open(mount.as_fd(), libc::O_PATH));
     match reopened {

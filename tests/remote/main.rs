@@ -9,6 +9,7 @@ mod below;
 mod closing;
 #[path = "../common/mod.rs"]
 mod common;
+mod programs;
 mod silent;
 #[path = "../workloads/tool.rs"]
 #[allow(dead_code, reason = "the workloads use more of it")]
@@ -43,6 +44,13 @@ const TESTS: [(&str, Body); 6] = [
     ("closing::after_a_mapping", closing::after_a_mapping),
     ("closing::refused", closing::refused),
     ("silent::for_a_while", silent::for_a_while),
+];
+
+/// File systems of other programs.
+const PROGRAMS: [(&str, fn() -> Result<(), String>); 3] = [
+    ("programs::sshfs", programs::sshfs),
+    ("programs::gocryptfs", programs::gocryptfs),
+    ("programs::encfs", programs::encfs),
 ];
 
 /// A file system, and fusewire over it. What is above goes first.
@@ -80,7 +88,10 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
+    let program = |(name, body): (&'static str, fn() -> Result<(), String>)| {
+        Trial::test(name, move || within(TIME_LIMIT, name, body).map_err(Into::into))
+    };
+    let mut trials: Vec<Trial> = PROGRAMS.into_iter().map(program).collect();
     for (test, body) in TESTS {
         for (setting, data, options) in SETTINGS {
             let name = format!("{setting}::{test}");
