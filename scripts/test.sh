@@ -39,12 +39,16 @@ sqlite3 sqlite3
 initdb postgresql
 pgbench postgresql-contrib
 fio fio
+sshfs sshfs
+gocryptfs gocryptfs
+encfs encfs
 strace strace
 cc gcc
 make make
 find findutils
 gzip gzip
 LIST
+    [[ -e /usr/lib/openssh/sftp-server ]] || echo openssh-sftp-server
     # A compiler without headers can not link Rust programs either.
     [[ -e /usr/include/stdio.h ]] || echo libc6-dev
 }

@@ -37,6 +37,9 @@ const STATX_ATTR_GUARDED: u64 = 0x800 | 0x10_0000;
 pub(super) enum IoMode {
     /// The kernel, on this backing file.
     Passthrough(BackingId),
+    /// READ and WRITE requests past FUSE's page cache, while others use this backing file. The kernel
+    /// maps that file all the same.
+    Direct(BackingId),
     /// READ and WRITE requests, through FUSE's page cache.
     Cached,
 }
@@ -45,8 +48,9 @@ pub(super) enum IoMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Preferred {
     Passthrough,
-    /// WRITE requests say whether the writer may keep set-user-id and set-group-id; the kernel's
-    /// own writes to the backing file can not, as they all carry the registrar's credentials.
+    /// By requests, where the kernel's own writes to the backing file will not do: they all carry the
+    /// registrar's credentials, and so can not tell who may keep set-user-id and set-group-id; and
+    /// they are another open file of the source, whose close is not the writer's.
     Cached,
 }
 
@@ -143,7 +147,10 @@ impl OpenState {
             if let Some(backing) = &self.backing {
                 self.passthrough += 1;
                 self.kept = false;
-                return IoMode::Passthrough(backing.id);
+                return match preferred {
+                    Preferred::Passthrough => IoMode::Passthrough(backing.id),
+                    Preferred::Cached => IoMode::Direct(backing.id),
+                };
             }
         }
         self.cached += 1;
@@ -167,7 +174,7 @@ impl OpenState {
     /// An open that was made with `mode` is over.
     fn release(&mut self, mode: IoMode) {
         match mode {
-            IoMode::Passthrough(_) => self.passthrough -= 1,
+            IoMode::Passthrough(_) | IoMode::Direct(_) => self.passthrough -= 1,
             IoMode::Cached => self.cached -= 1,
         }
     }

@@ -192,7 +192,12 @@ impl InodeTable {
             return Ok(NodeId::ROOT);
         }
         let way = match self.access {
-            Access::Names { .. } => place.map(Place::way),
+            Access::Names { .. } => {
+                if found.stat.st_nlink > 0 {
+                    self.part_from_predecessor(&key);
+                }
+                place.map(Place::way)
+            }
             Access::Handles(_) => None,
         };
         let wanted = self.scheme.nodeid(&key);
@@ -215,6 +220,19 @@ impl InodeTable {
         }
         self.admit(&inode);
         Ok(nodeid)
+    }
+
+    /// An object with a name was found to be `key`. If the one that is known as that has none left, it
+    /// was deleted behind our back and its number used again: behind another FUSE mount a descriptor
+    /// does not hold a number. It stays what it is for those who have it open.
+    fn part_from_predecessor(&self, key: &Key) {
+        let known = self.known(key).filter(|nodeid| *nodeid != NodeId::ROOT);
+        let Some(inode) = known.and_then(|nodeid| self.live(nodeid)) else { return };
+        let Some(fd) = inode.open_fd() else { return };
+        if fstat(&*fd).map_or(true, |stat| stat.st_nlink == 0) {
+            self.shards.of(inode.nodeid).known.estrange(inode.nodeid);
+            *inode.slot() = Slot::Pinned(fd);
+        }
     }
 
     /// Takes back `nlookup` lookups; an inode without any is no longer known.

@@ -29,8 +29,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{
-    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC,
-    OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+    AFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, CODA_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC,
+    FsType, MSDOS_SUPER_MAGIC, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, SMB_SUPER_MAGIC,
+    TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
 };
 
 use crate::abi::{self, InitFlags};
@@ -55,6 +56,23 @@ const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
 
 /// File systems that open a file without asking anybody.
 const LOCAL: [FsType; 4] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC];
+
+/// File systems behind which there is another program, here or on other machines. What was written is
+/// theirs only once it is closed, and close(2) tells if they could not take it.
+const REMOTE: [FsType; 12] = [
+    FUSE_SUPER_MAGIC,
+    NFS_SUPER_MAGIC,
+    AFS_SUPER_MAGIC,
+    CODA_SUPER_MAGIC,
+    SMB_SUPER_MAGIC,
+    FsType(0xff53_4d42), // CIFS
+    FsType(0xfe53_4d42), // SMB 2
+    FsType(0x0102_1997), // 9p
+    FsType(0x00c3_6400), // Ceph
+    FsType(0x0bd0_0bd0), // Lustre
+    FsType(0x2003_0528), // OrangeFS
+    FsType(0x6b41_4653), // the kernel's AFS
+];
 
 /// A directory of this machine as a file system.
 #[derive(Debug)]
@@ -89,6 +107,8 @@ struct Settings {
     has_reserve: bool,
     /// Opening a file of the source for reading is nothing that could fail.
     opens_surely: bool,
+    /// Closing a file of the source is what makes the source take what was written to it.
+    closing_tells: bool,
     /// Whether the source lies on a private mount.
     private: bool,
     /// Who may use a mount on which the kernel does not check permissions.
@@ -164,6 +184,7 @@ impl Local {
             stack_depth: if stacked { 2 } else { 1 },
             has_reserve: kind == EXT4_SUPER_MAGIC,
             opens_surely: handles_work && LOCAL.contains(&kind),
+            closing_tells: REMOTE.contains(&kind),
             private,
             owner: nix::unistd::getuid().as_raw(),
             daemon: nix::unistd::geteuid().as_raw(),
@@ -275,8 +296,9 @@ impl Local {
 
 /// Whether inodes can be reopened by handle: the source has handles and we may use them.
 fn probe_handles(root: &OwnedFd, mount: &OwnedFd, kind: FsType) -> bool {
-    // Their handles are good only while the inode is in memory.
-    let volatile = [MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC].contains(&kind);
+    // Their handles are good only while the inode is in memory. Behind FUSE it is up to the server,
+    // and most forget what the kernel has forgotten.
+    let volatile = [MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC, FUSE_SUPER_MAGIC].contains(&kind);
     let reopened =
         FileHandle::of(root.as_fd()).and_then(|handle| handle.open(mount.as_fd(), libc::O_PATH));
     match reopened {

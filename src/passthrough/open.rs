@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, fstat};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::close;
 
 use super::backing::{Candidate, DataPath, IoMode, Preferred};
 use super::handle::OpenFile;
@@ -58,7 +59,7 @@ impl Local {
         };
         let preferred = match read_only {
             true => Preferred::Passthrough,
-            false => preferred(fstat(&fd)?.st_mode),
+            false => self.preferred(fstat(&fd)?.st_mode),
         };
         let opened = self.opened(inode, fd, flags, preferred, false)?;
         if !read_only && opened.backing.is_some() {
@@ -158,7 +159,7 @@ impl Local {
         let keep = if place.is_some() { Keep::Fd } else { Keep::Pinned };
         let nodeid = self.inodes.acquire(found, place, keep)?;
         let inode = self.inodes.get(nodeid)?;
-        let opened = self.opened(inode, fd, flags, preferred(stat.st_mode), true)?;
+        let opened = self.opened(inode, fd, flags, self.preferred(stat.st_mode), true)?;
         let attributes = self.attributes(nodeid, &stat);
         let entry_valid = self.upkeep.trust().entry;
         Ok((Entry { nodeid, generation: 0, entry_valid, attributes }, opened))
@@ -181,19 +182,22 @@ impl Local {
             self.data_path()?.open(&inode, preferred, || candidate(self.inodes.fd_of(&inode)?));
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         let (mut open_flags, backing) = match mode {
-            // Closing a local file has nothing to tell: no FLUSH.
-            IoMode::Passthrough(id) => (OpenFlags::PASSTHROUGH | OpenFlags::NOFLUSH, Some(id)),
-            IoMode::Cached if read_only => (OpenFlags::NOFLUSH, None),
-            // Bytes that were written through a mapping reach the source by the last close.
+            IoMode::Passthrough(id) => (OpenFlags::PASSTHROUGH, Some(id)),
+            IoMode::Direct(id) => (OpenFlags::PASSTHROUGH | OpenFlags::DIRECT_IO, Some(id)),
             IoMode::Cached => (OpenFlags::empty(), None),
         };
+        // Closing a local file has nothing to tell. But bytes that were written through a mapping of
+        // FUSE's page cache reach the source by the last close.
+        let quiet = !self.settings.closing_tells && mode != IoMode::Cached;
+        open_flags.set(OpenFlags::NOFLUSH, read_only || quiet);
         if stores(mode, flags) {
             inode.begin_storing();
         }
         if mode == IoMode::Cached && self.upkeep.trust().caches && inode.keeps_data() {
             open_flags.set(OpenFlags::KEEP_CACHE, !self.moves_atime(&fstat(&fd)?));
         }
-        let direct_alignment = match flags.contains(OFlag::O_DIRECT) && mode == IoMode::Cached {
+        let asked = !matches!(mode, IoMode::Passthrough(_));
+        let direct_alignment = match flags.contains(OFlag::O_DIRECT) && asked {
             true => objfd::direct_alignment(fd.as_fd()),
             false => 1,
         };
@@ -219,9 +223,28 @@ impl Local {
             // Nothing is ever written: it need not tell of closing any more.
             return Err(Errno::ENOSYS);
         }
-        // What close(2) of a duplicate would report: nothing, on a local file system, and the
-        // kernel has written its dirty pages before it sent this.
-        self.handles.file(fh).map(drop)
+        let open = self.handles.file(fh)?;
+        // The kernel has written its dirty pages before it sent this. A local file system has nothing
+        // to add; what another one has to do or to say, it does at the close of a duplicate.
+        let Some(file) = open.file.filter(|_| self.settings.closing_tells) else { return Ok(()) };
+        self.wait_below()?;
+        close(file.as_fd().try_clone_to_owned().map_err(raw)?)
+    }
+
+    /// EWOULDBLOCK for a thread that others wait for, where what comes next is up to another program.
+    pub(super) fn wait_below(&self) -> Result<()> {
+        match self.settings.closing_tells && !caller::is_patient() {
+            true => Err(Errno::EWOULDBLOCK),
+            false => Ok(()),
+        }
+    }
+
+    /// What is best for writing a file of this mode.
+    fn preferred(&self, mode: u32) -> Preferred {
+        match self.settings.closing_tells || mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
+            true => Preferred::Cached,
+            false => Preferred::Passthrough,
+        }
     }
 
     pub(super) fn do_release(&self, fh: Fh) {
@@ -236,7 +259,7 @@ impl Local {
 }
 
 /// Waits a little for opens of `inode` that go by passthrough to end: RELEASE may still be on its way
-/// for one that was closed. Who keeps the file open decides its mode for the rest.
+/// for one that was closed. As long as there is one, the page cache can not be used.
 fn await_release(inode: &Inode) -> Result<()> {
     const PATIENCE: Duration = Duration::from_millis(50);
     let started = Instant::now();
@@ -251,14 +274,11 @@ fn await_release(inode: &Inode) -> Result<()> {
 
 /// Whether an open lets its caller store to the source's file without that FUSE's inode knows.
 fn stores(mode: IoMode, flags: OFlag) -> bool {
-    matches!(mode, IoMode::Passthrough(_)) && flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
+    mode != IoMode::Cached && flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
 }
 
-fn preferred(mode: u32) -> Preferred {
-    match mode & (libc::S_ISUID | libc::S_ISGID) {
-        0 => Preferred::Passthrough,
-        _ => Preferred::Cached,
-    }
+fn raw(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// Flags of open(2) as the kernel passes them on.

@@ -161,7 +161,9 @@ pub fn refusal(flag: InitFlags) -> &'static str {
             "the kernel strips set-group-id itself before it asks to create"
         }
         InitFlags::HAS_EXPIRE_ONLY => "tells what notifications can do; nothing to answer",
-        InitFlags::DIRECT_IO_ALLOW_MMAP => "no file is opened with FOPEN_DIRECT_IO",
+        InitFlags::DIRECT_IO_ALLOW_MMAP => {
+            "what is opened past the page cache is mapped from its backing file"
+        }
         InitFlags::PASSTHROUGH => "data goes by copy",
         InitFlags::HAS_RESEND => "a restarted daemon can not take a connection over",
         InitFlags::ALLOW_IDMAP => "idmapped mounts need uid and gid maps that are not served",

@@ -57,6 +57,8 @@ pub(crate) struct Setting {
 
 /// The disk and the mounts.
 pub(crate) struct World {
+    /// A mount that is the source of others; it goes after them.
+    below: Mutex<Option<Daemon>>,
     disk: Disk,
     shared: Mutex<HashMap<Setting, Arc<Daemon>>>,
     numbers: AtomicU32,
@@ -69,12 +71,14 @@ impl World {
         if let Some(reason) = &disk.fallback {
             eprintln!("no ext4 image, using {}: {reason}", disk.path().display());
         }
-        Ok(World { disk, shared: Mutex::default(), numbers: AtomicU32::new(0) })
+        let (below, shared) = Default::default();
+        Ok(World { below, disk, shared, numbers: AtomicU32::new(0) })
     }
 
     /// Ends every shared mount.
     pub(crate) fn close(&self) {
         self.shared.lock().expect("no panic while locked").clear();
+        self.below.lock().expect("no panic while locked").take();
     }
 
     fn number(&self) -> u32 {
@@ -85,9 +89,24 @@ impl World {
         let transport = format!("transport={}", setting.transport);
         let options = [options, &transport].join(if options.is_empty() { "" } else { "," });
         let number = self.number();
-        let source = disk.directory(&format!("source-{number}"));
+        let source = match setting.name {
+            "stacked" => self.below()?.join(format!("source-{number}")),
+            _ => disk.directory(&format!("source-{number}")),
+        };
+        fs::create_dir_all(&source).map_err(|error| format!("{}: {error}", source.display()))?;
         let mountpoint = self.disk.mountpoint(&format!("mount-{number}"));
         Daemon::start(&source, &mountpoint, setting.data, &options).map(Arc::new)
+    }
+
+    /// A mount that others show.
+    fn below(&self) -> Result<PathBuf, String> {
+        let mut below = self.below.lock().expect("no panic while locked");
+        if below.is_none() {
+            let (source, target) =
+                (self.disk.directory("below"), self.disk.mountpoint("mount-below"));
+            *below = Some(Daemon::start(&source, &target, "copy", "transport=dev,allow_other")?);
+        }
+        Ok(below.as_ref().expect("it was just mounted").mountpoint.clone())
     }
 
     /// The mount of this setting that behaviours share; a new one if the last was given up.
@@ -164,9 +183,9 @@ impl World {
         let behind = daemon.source.join(&name);
         fs::create_dir(&behind).map_err(|error| format!("{}: {error}", behind.display()))?;
         let dir = daemon.mountpoint.join(&name);
-        let shows_within = match setting.transport {
+        let shows_within = match setting.name {
             // Where nobody watches the source, the kernel asks again after a second.
-            "fuser" => Duration::from_millis(1100),
+            "fuser" | "stacked" => Duration::from_millis(1100),
             _ => WATCHED_WITHIN,
         };
         let stage = Stage { dir, behind, data: setting.data, daemon: Some(daemon), shows_within };

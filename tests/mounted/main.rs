@@ -71,7 +71,7 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
 ];
 
 /// Each transport with each data mode, for its owner and for everybody.
-const SETTINGS: [Setting; 11] = [
+const SETTINGS: [Setting; 12] = [
     setting("uring", "passthrough", "uring_passthrough", ""),
     setting("uring", "copy", "uring_copy", ""),
     setting("uring", "passthrough", "uring_passthrough_shared", "allow_other"),
@@ -82,6 +82,7 @@ const SETTINGS: [Setting; 11] = [
     setting("dev", "copy", "dev_copy_shared", "allow_other"),
     SPLICE,
     DEV_URING,
+    STACKED,
     BASELINE,
 ];
 
@@ -94,6 +95,16 @@ const ON_SPLICE: &[&str] = &["open", "data", "mmap", "alloc", "mixing", "behind"
 const DEV_URING: Setting = setting("dev,dev_io=uring", "copy", "dev_uring", "");
 /// What is played on it: every kind of reply.
 const ON_DEV_URING: &[&str] = &["attr", "open", "data", "dir", "names", "xattr", "alloc"];
+
+/// The source is a FUSE mount itself, through which the changes behind are made too.
+const STACKED: Setting = setting("uring", "passthrough", "stacked", "");
+/// What is played on it: whatever reads and writes, and the names of it.
+const ON_STACKED: &[&str] =
+    &["attr", "open", "data", "mmap", "dir", "names", "rename", "xattr", "alloc", "mixing"];
+/// Save for these: FUSE takes O_DIRECT at any offset; what is deleted below can not be opened again
+/// without its name; and one that waits a second for each of many changes below is too slow.
+const NOT_ON_STACKED: &[&str] =
+    &["direct_unaligned", "asking_more_of_it_once_it_is_gone", "every_pair_closed_in_between"];
 
 /// The same file system on the session loop of the crate fuser.
 const BASELINE: Setting = setting("fuser", "copy", "fuser", "");
@@ -178,11 +189,14 @@ fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
                 }
                 if setting == SPLICE && !ON_SPLICE.contains(family)
                     || setting == DEV_URING && !ON_DEV_URING.contains(family)
+                    || setting == STACKED
+                        && (!ON_STACKED.contains(family)
+                            || NOT_ON_STACKED.contains(&behaviour.name))
                 {
                     continue;
                 }
-                let shared =
-                    !setting.options.is_empty() || [BASELINE, SPLICE, DEV_URING].contains(&setting);
+                let shared = !setting.options.is_empty()
+                    || [BASELINE, SPLICE, DEV_URING, STACKED].contains(&setting);
                 let mut at = setting;
                 match behaviour.needs {
                     Needs::Any => {}

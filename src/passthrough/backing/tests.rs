@@ -79,8 +79,11 @@ fn a_preference_counts_for_the_first_of_overlapping_opens() {
     state.release(IoMode::Cached);
     let passed = state.open(Preferred::Passthrough, || ids.give());
     assert_eq!(passed, IoMode::Passthrough(BackingId(1)));
-    assert_eq!(state.open(Preferred::Cached, || panic!("there is one")), passed);
+    let direct = state.open(Preferred::Cached, || panic!("there is one"));
+    assert_eq!(direct, IoMode::Direct(BackingId(1)), "beside the page cache, on the same id");
     state.release(passed);
+    assert_eq!(state.open(Preferred::Passthrough, || panic!("there is one")), passed);
+    state.release(direct);
     state.release(passed);
     assert_eq!(state.open(Preferred::Cached, || panic!("not wanted")), IoMode::Cached);
 }
@@ -119,7 +122,7 @@ fn what_the_kernel_opens_alone_shares_the_id_of_the_others() {
     let (mut state, mut ids) = (OpenState::default(), Ids::new());
     assert_eq!(state.open_unseen(|| None), None, "not to be registered");
     assert_eq!(state.open_unseen(|| ids.give()), Some(BackingId(1)));
-    let seen = state.open(Preferred::Cached, || panic!("there is one"));
+    let seen = state.open(Preferred::Passthrough, || panic!("there is one"));
     assert_eq!(seen, IoMode::Passthrough(BackingId(1)));
     state.release(seen);
     state.release(IoMode::Passthrough(BackingId(1)));
@@ -147,7 +150,11 @@ struct Iomode {
 impl Iomode {
     /// `fuse_file_io_open`: whether the kernel accepts an OPEN's answer, or turns it into EIO.
     fn accepts(&self, mode: IoMode) -> bool {
-        self.open.iter().all(|other| *other == mode)
+        let backing = |mode: &IoMode| match mode {
+            IoMode::Passthrough(id) | IoMode::Direct(id) => Some(*id),
+            IoMode::Cached => None,
+        };
+        self.open.iter().all(|other| backing(other) == backing(&mode))
     }
 }
 

@@ -170,6 +170,17 @@ impl Known {
         }
     }
 
+    /// What a nodeid stood for is gone, and may come again as something else.
+    pub(super) fn estrange(&mut self, nodeid: NodeId) {
+        if let Known::Hashes(records) = self
+            && let Some(record) = records.by_id.get_mut(&nodeid)
+        {
+            records.displaced.remove(&record.key);
+            record.key = Key::Number { dev: u64::MAX, ino: nodeid.0, born: u64::MAX };
+            record.way = None;
+        }
+    }
+
     pub(super) fn nodeids(&self) -> Vec<NodeId> {
         match self {
             Known::Numbers(counts) => counts.keys().copied().collect(),

@@ -331,6 +331,23 @@ fn without_handles_another_object_under_the_name_is_not_taken_for_the_inode() {
 }
 
 #[test]
+fn without_handles_a_number_that_is_used_again_is_a_new_nodeid_while_the_old_is_open() {
+    let mut source = Source::new(By::Name, 10);
+    source.table.access = Access::Names { keeps_birth: false };
+    source.make("a");
+    let old = source.lookup("a", Keep::Fd);
+    let stat = source.found("a").stat;
+    fs::remove_file(source.path("a")).expect("remove it behind the table's back");
+    source.make("b");
+    let again = || source.acquire(Found { stat, ..source.found("b") }, "b", Keep::Fd);
+    let new = again();
+    assert_ne!(new, old.nodeid);
+    assert_eq!(source.content(new).expect("read"), "b");
+    assert_eq!(source.content(old.nodeid).expect("read"), "a", "it is open");
+    assert_eq!(again(), new, "there is one successor");
+}
+
+#[test]
 fn without_handles_what_loses_the_name_that_led_to_it_stays_reachable() {
     let source = Source::new(By::Name, 1);
     source.make("one");

@@ -1,0 +1,192 @@
+//! A file system that takes what is written to it at the close, as those across a network do, and
+//! tells only then whether it could: this program started again with `--below`.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fusewire::fs::*;
+use fusewire::session::{Options, Session};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A file that takes everything.
+pub(crate) const FILE: &str = "file";
+/// A file whose close says EDQUOT.
+pub(crate) const FULL: &str = "full";
+
+const NAMES: [(&str, u64); 2] = [(FILE, 2), (FULL, 3)];
+
+/// A file that is open, and what has been written through it since it was last closed.
+#[derive(Debug)]
+struct Handle {
+    inode: u64,
+    written: Vec<(usize, Vec<u8>)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What is taken, by inode.
+    files: BTreeMap<u64, Vec<u8>>,
+    open: BTreeMap<u64, Handle>,
+    next: u64,
+}
+
+#[derive(Debug, Default)]
+struct Below(Mutex<State>);
+
+impl Below {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic while locked")
+    }
+
+    fn attributes(&self, inode: u64) -> Attributes {
+        let (mode, size) = match inode {
+            1 => (0o40755, 0),
+            _ => (0o100644, self.state().files.get(&inode).map_or(0, Vec::len)),
+        };
+        let attr = abi::Attr {
+            ino: inode,
+            mode,
+            size: size as u64,
+            nlink: 1,
+            blksize: 4096,
+            ..Default::default()
+        };
+        Attributes { attr, valid: Duration::ZERO }
+    }
+}
+
+impl Filesystem for Below {
+    fn lookup(&self, _: &Caller, _: NodeId, name: Name<'_>) -> Result<Entry> {
+        let is_it = |(known, _): &&(&str, u64)| name.as_c_str().to_bytes() == known.as_bytes();
+        let (_, inode) = NAMES.iter().find(is_it).ok_or(Errno::ENOENT)?;
+        let (entry_valid, attributes) = (Duration::ZERO, self.attributes(*inode));
+        Ok(Entry { nodeid: NodeId(*inode), generation: 0, entry_valid, attributes })
+    }
+
+    fn getattr(&self, _: &Caller, nodeid: NodeId, _: Option<Fh>) -> Result<Attributes> {
+        Ok(self.attributes(nodeid.0))
+    }
+
+    fn setattr(&self, _: &Caller, nodeid: NodeId, args: &abi::SetattrIn) -> Result<Attributes> {
+        const SIZE: u32 = 1 << 3;
+        if args.valid & SIZE != 0 {
+            let size = usize::try_from(args.size).map_err(|_| Errno::EFBIG)?;
+            self.state().files.entry(nodeid.0).or_default().resize(size, 0);
+        }
+        Ok(self.attributes(nodeid.0))
+    }
+
+    fn open(&self, _: &Caller, nodeid: NodeId, _: &abi::OpenIn) -> Result<Opened> {
+        let mut state = self.state();
+        state.next += 1;
+        let fh = state.next;
+        state.open.insert(fh, Handle { inode: nodeid.0, written: Vec::new() });
+        Ok(Opened { fh: Fh(fh), flags: abi::OpenFlags::empty(), backing: None })
+    }
+
+    fn read(&self, _: &Caller, nodeid: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
+        let state = self.state();
+        let taken = state.files.get(&nodeid.0).map_or(&[][..], Vec::as_slice);
+        let start = usize::try_from(args.offset).map_err(|_| Errno::EINVAL)?.min(taken.len());
+        Ok(Data::Bytes(taken[start..].to_vec().into()))
+    }
+
+    fn write(&self, _: &Caller, _: NodeId, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {
+        let offset = usize::try_from(args.offset).map_err(|_| Errno::EFBIG)?;
+        let mut state = self.state();
+        let handle = state.open.get_mut(&args.fh).ok_or(Errno::EBADF)?;
+        handle.written.push((offset, data.to_vec()));
+        u32::try_from(data.len()).map_err(|_| Errno::EINVAL)
+    }
+
+    fn flush(&self, _: &Caller, _: NodeId, args: &abi::FlushIn) -> Result<()> {
+        let mut state = self.state();
+        let handle = state.open.get_mut(&args.fh).ok_or(Errno::EBADF)?;
+        let (inode, written) = (handle.inode, std::mem::take(&mut handle.written));
+        if inode == NAMES[1].1 && !written.is_empty() {
+            return Err(Errno::EDQUOT);
+        }
+        let file = state.files.entry(inode).or_default();
+        for (offset, data) in written {
+            let end = offset + data.len();
+            file.resize(file.len().max(end), 0);
+            file[offset..end].copy_from_slice(&data);
+        }
+        Ok(())
+    }
+
+    fn release(&self, _: NodeId, args: &abi::ReleaseIn) -> Result<()> {
+        // What is left by now is lost.
+        self.state().open.remove(&args.fh);
+        Ok(())
+    }
+}
+
+/// Serves the file system if this program was started for that.
+pub(crate) fn serve_if_asked() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "--below") {
+        let mountpoint = arguments.next().expect("a mount point follows");
+        let session = Session::mount(Arc::new(Below::default()), &Options::new(mountpoint));
+        let served = session
+            .map_err(|error| error.to_string())
+            .and_then(|session| session.join().map_err(|error| error.to_string()));
+        if let Err(error) = &served {
+            eprintln!("--below: {error}");
+        }
+        std::process::exit(i32::from(served.is_err()));
+    }
+}
+
+/// The file system, mounted by a process of its own.
+pub(crate) struct Served {
+    mountpoint: PathBuf,
+    child: Child,
+}
+
+impl Served {
+    pub(crate) fn start(mountpoint: &Path) -> std::result::Result<Self, String> {
+        let device = || std::fs::metadata(mountpoint).map(|metadata| metadata.dev()).ok();
+        let before = device();
+        let mut command = Command::new("/proc/self/exe");
+        let child = command.arg("--below").arg(mountpoint).spawn();
+        let child = child.map_err(|error| format!("start the file system below: {error}"))?;
+        let served = Served { mountpoint: mountpoint.to_owned(), child };
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(15) {
+            if device() != before {
+                return Ok(served);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err("the file system below was not mounted within 15 s".to_owned())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> std::result::Result<(), String> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("process ids are small"));
+        kill(pid, signal).map_err(|errno| format!("signal the file system below: {errno}"))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.signal(Signal::SIGCONT);
+        let _ = umount2(&self.mountpoint, MntFlags::MNT_DETACH);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(5) {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
