@@ -24,6 +24,8 @@ use nix::unistd::Pid;
 const SIZES: [usize; 7] = [4, 16, 32, 64, 128, 512, 1024];
 const KIB: usize = 1024;
 const FILE_LEN: usize = 8 << 20;
+/// Clients at a time when a daemon's memory is looked at.
+const CROWD: usize = 32;
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
 fn main() {
@@ -44,7 +46,7 @@ fn main() {
     reads_and_writes(&mut criterion, "/dev/fuse", &dev);
     drop(dev);
     if io_uring_is_on() {
-        let rings = ["32", "64", "128", "256", "1024"].map(|payload| {
+        let rings = ["32", "64", "128", "256", "512", "1024"].map(|payload| {
             let max_write = (payload.parse::<usize>().expect("a number") * KIB).to_string();
             let arguments = ["--data", "copy", "--transport", "uring", "--max-write", &max_write];
             let at = folder.path().join(payload);
@@ -56,6 +58,7 @@ fn main() {
 }
 
 fn reads_and_writes(criterion: &mut Criterion, transport: &str, mounts: &[(&str, Mount)]) {
+    let fresh: Vec<_> = mounts.iter().map(|(_, mount)| mount.resident_kib()).collect();
     for write in [false, true] {
         let what = if write { "WRITE" } else { "READ" };
         let mut group = criterion.benchmark_group(format!("{what}, {transport}"));
@@ -68,8 +71,14 @@ fn reads_and_writes(criterion: &mut Criterion, transport: &str, mounts: &[(&str,
             }
         }
     }
-    for (name, mount) in mounts {
-        eprintln!("{transport}, {name}: the daemon holds {} KiB", mount.resident_kib());
+    for ((name, mount), fresh) in mounts.iter().zip(fresh) {
+        let one = mount.resident_kib();
+        mount.crowd();
+        let many = mount.resident_kib();
+        eprintln!(
+            "{transport}, {name}: the daemon holds {fresh} KiB at first, {one} after one client, \
+             {many} after {CROWD} at a time"
+        );
     }
 }
 
@@ -149,6 +158,16 @@ impl Mount {
             assert_eq!(count.expect("the daemon answers"), size);
             at = (at + size) % FILE_LEN;
         }
+    }
+
+    /// Reads the whole file by so many threads at a time.
+    fn crowd(&self) {
+        std::thread::scope(|scope| {
+            for _ in 0..CROWD {
+                let mut read = self.transfer(KIB * KIB, false);
+                scope.spawn(move || (0..FILE_LEN / KIB / KIB).for_each(|_| read()));
+            }
+        });
     }
 
     fn resident_kib(&self) -> String {

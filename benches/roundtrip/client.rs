@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use crate::Failure;
 use crate::report::Slice;
+use crate::trace::CLIENT;
 use crate::usage::Usage;
 
 /// Something that goes there and back.
@@ -54,11 +55,14 @@ impl Clients<'_> {
         let mut slice = Slice::default();
         slice.client.migrations = Some(0);
         std::thread::scope(|scope| {
-            let threads: Vec<_> = trips
+            let threads = trips
                 .into_iter()
                 .zip(&self.pins)
-                .map(|(trip, cpu)| scope.spawn(|| client(trip, *cpu)))
-                .collect();
+                .map(|(trip, cpu)| {
+                    let named = std::thread::Builder::new().name(CLIENT.to_owned());
+                    named.spawn_scoped(scope, || client(trip, *cpu))
+                })
+                .collect::<io::Result<Vec<_>>>()?;
             for thread in threads {
                 let (samples, usage) = thread.join().map_err(|_| "a client panicked")??;
                 slice.samples.extend(samples);

@@ -2,12 +2,15 @@
 //! ping-pong of two processes on one CPU, which is what two switches cost without any FUSE.
 //!
 //! `cargo bench --bench roundtrip -- --hogs 0,2` takes everything in turns,
-//! so that what the machine does meanwhile hits all alike. Needs root and /dev/fuse.
+//! so that what the machine does meanwhile hits all alike. Needs root and /dev/fuse, and
+//! `enable_uring` switched on for what is usual. `scripts/roundtrip.sh` runs it for one and two
+//! clients, idle and loaded, and makes a folder of results.
 
 mod client;
 mod pair;
 mod report;
 mod system;
+mod trace;
 mod usage;
 
 use std::path::PathBuf;
@@ -16,13 +19,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use fusewire::study::environment::{CpuTicks, Environment};
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Pid;
 
 use client::{Clients, Trip, allowed_cpus};
 use pair::{Hogs, Pair};
 use report::{Measured, Report, Slice};
 use system::{Spec, System};
+use trace::{Counts, Trace};
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,6 +39,7 @@ const SLACK: Duration = Duration::from_secs(60);
 
 /// Measure null GETATTR round trips against a pipe ping-pong on one CPU
 #[derive(Debug, Parser)]
+#[command(args_override_self = true)]
 struct Options {
     /// How long each system is measured in each round
     #[arg(long, default_value_t = 0.5)]
@@ -53,9 +60,15 @@ struct Options {
     /// instead of the usual ones
     #[arg(long = "system", value_name = "NAME=ARGUMENTS")]
     systems: Vec<Spec>,
+    /// Count by the scheduler's tracepoints as well, each system once more at each load
+    #[arg(long)]
+    trace: bool,
     /// Write all figures of all rounds
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write what it was measured on
+    #[arg(long, value_name = "FILE")]
+    environment: Option<PathBuf>,
     /// Write the tables
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -87,13 +100,20 @@ fn main() -> Result<(), Failure> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, stop.clone())?;
     }
+    let mut environment = Environment::capture();
+    let (began, ticks) = (Instant::now(), CpuTicks::now());
     let report = measure(&options, &stop)?;
+    environment.duration_seconds = began.elapsed().as_secs_f64();
+    environment.steal_percent = CpuTicks::now().steal_percent_since(ticks);
     print!("{}", report.markdown());
     if let Some(path) = &options.markdown {
         std::fs::write(path, report.markdown())?;
     }
     if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+        std::fs::write(path, serde_json::to_string(&report)? + "\n")?;
+    }
+    if let Some(path) = &options.environment {
+        std::fs::write(path, serde_json::to_string_pretty(&environment)? + "\n")?;
     }
     Ok(())
 }
@@ -111,7 +131,11 @@ fn measure(options: &Options, stop: &Arc<AtomicBool>) -> Result<Report, Failure>
         .map(|(number, spec)| System::start(spec, &folder.path().join(number.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let slice = Duration::try_from_secs_f64(options.seconds)?;
-    let slices = (systems.len() + 1) * options.rounds * options.hogs.len();
+    if options.trace {
+        // Not after everything else has been measured.
+        drop(Trace::start(Pid::this())?);
+    }
+    let slices = (systems.len() + 1) * (options.rounds + 1) * options.hogs.len();
     watch_over(&systems, (slice + WARM_UP) * 2 * u32::try_from(slices)? + SLACK);
     let mut report = Report::new(options, &cpus)?;
     for &hogs in &options.hogs {
@@ -134,9 +158,13 @@ fn measure(options: &Options, stop: &Arc<AtomicBool>) -> Result<Report, Failure>
                 }
             }
         }
+        let traced = match options.trace {
+            true => traces(options, &systems, &cpus, slice, stop)?,
+            false => Vec::new(),
+        };
         let systems = systems.iter().map(|system| &system.spec);
         let measured = systems.zip(figures).map(|(spec, slices)| Measured::new(spec, slices));
-        report.push(hogs, Measured::pipe(pipe), measured.collect());
+        report.push(hogs, Measured::pipe(pipe), measured.collect(), traced);
     }
     Ok(report)
 }
@@ -154,7 +182,7 @@ fn round_trips(
     let pinned = options.clients > 1 || options.pin_clients;
     let pins = (0..options.clients).map(|n| pinned.then(|| cpus[n % cpus.len()])).collect();
     let clients = Clients { pins, stop };
-    clients.run(trips()?, WARM_UP)?;
+    let warm_up = clients.run(trips()?, WARM_UP)?.samples.len();
     let trips = trips()?;
     let (before, usage) = (system.getattrs()?, system.usage());
     let mut slice = clients.run(trips, slice)?;
@@ -162,6 +190,7 @@ fn round_trips(
         return Err("interrupted".into());
     }
     slice.server = Some(system.usage().since(&usage));
+    slice.warm_up = warm_up;
     let requests = system.getattrs()? - before;
     let count = u64::try_from(slice.samples.len())?;
     if requests.abs_diff(count) > count / 50 + 10 {
@@ -169,6 +198,23 @@ fn round_trips(
         return Err(format!("{name}: {count} calls, but {requests} GETATTR requests").into());
     }
     Ok(slice)
+}
+
+/// What the tracepoints count for each system.
+fn traces(
+    options: &Options,
+    systems: &[System],
+    cpus: &[usize],
+    slice: Duration,
+    stop: &AtomicBool,
+) -> Result<Vec<Counts>, Failure> {
+    let counts = |system: &System| {
+        let trace = Trace::start(system.pid())?;
+        // What starting and ending costs the threads is a handful in tens of thousands.
+        let traced = round_trips(options, system, cpus, slice, stop)?;
+        trace.counts(&system.spec.name, traced.samples.len() + traced.warm_up)
+    };
+    systems.iter().map(counts).collect()
 }
 
 fn ping_pong(

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::system::Spec;
+use crate::trace::Counts;
 use crate::usage::Usage;
 use crate::{Failure, Options};
 
@@ -13,6 +14,8 @@ use crate::{Failure, Options};
 pub(crate) struct Slice {
     /// Nanoseconds of each round trip.
     pub(crate) samples: Vec<u32>,
+    /// Round trips in front of these.
+    pub(crate) warm_up: usize,
     pub(crate) client: Usage,
     pub(crate) server: Option<Usage>,
 }
@@ -58,6 +61,8 @@ struct Level {
     hogs: usize,
     pipe: Measured,
     systems: Vec<Measured>,
+    /// What tracepoints have counted; empty if that was not asked for.
+    traced: Vec<Counts>,
 }
 
 /// A whole run.
@@ -172,8 +177,14 @@ impl Report {
         })
     }
 
-    pub(crate) fn push(&mut self, hogs: usize, pipe: Measured, systems: Vec<Measured>) {
-        self.levels.push(Level { hogs, pipe, systems });
+    pub(crate) fn push(
+        &mut self,
+        hogs: usize,
+        pipe: Measured,
+        systems: Vec<Measured>,
+        traced: Vec<Counts>,
+    ) {
+        self.levels.push(Level { hogs, pipe, systems, traced });
     }
 
     /// The tables, with what stands above and below them.
@@ -192,13 +203,17 @@ impl Report {
             self.levels.first().map_or(0, |level| level.pipe.rounds.len()),
         );
         for level in &self.levels {
-            let _ = writeln!(text, "\n### {} CPU-bound processes beside it\n", level.hogs);
+            let _ = writeln!(text, "\n### {} CPU-bound beside it\n", level.hogs);
             text += "| GETATTR | mean µs | p50 | p99 | p99.9 | × pipe mean | p50 | p99 | server CPU µs | \
                      client CPU µs | server switches | client switches | server moves/1000 | \
                      client moves/1000 |\n";
             text += &("|---|".to_owned() + &"---:|".repeat(13) + "\n");
             for measured in std::iter::once(&level.pipe).chain(&level.systems) {
                 row(&mut text, measured, &level.pipe);
+            }
+            if !level.traced.is_empty() {
+                text += &Counts::head();
+                text.extend(level.traced.iter().map(Counts::row));
             }
         }
         text += "\nA pipe ping-pong is a byte to a process on the same CPU and back. Every figure is the median \

@@ -34,9 +34,13 @@ impl Spec {
         [
             "uring=null --transport uring",
             "uring, normal=null --transport uring --sched normal",
-            "dev, 1 worker=null --transport dev --workers 1",
+            "uring, stored=mount --transport uring -o attr_timeout=0",
             "dev=null --transport dev",
+            "dev, normal=null --transport dev --sched normal",
+            "dev, 1 worker=null --transport dev --workers 1",
             "dev, pinned=null --transport dev --pin",
+            "dev, io_uring=null --transport dev --dev-io uring",
+            "dev, stored=mount --transport dev -o attr_timeout=0",
             "fuser, 1 thread=null --transport fuser --workers 1",
             "fuser=null --transport fuser",
         ]

@@ -1,10 +1,8 @@
-//! No request that is warm asks for memory: the file system is driven in process, as its workers
-//! drive it, under an allocator that counts. Needs root and /dev/fuse: it is mounted while it is
-//! driven, so that files are opened as they are on a mount.
-#![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
+//! No request that is warm asks for memory, under an allocator that counts. The file system is driven
+//! in process, as its workers drive it; and it is mounted on each transport and used by a process
+//! beside this one. Needs root and /dev/fuse: it is mounted while it is driven as well, so that files
+//! are opened as they are on a mount.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::process::ExitCode;
@@ -24,65 +22,36 @@ use fusewire::sys::caller::enter_worker;
 use fusewire::transport::dev::read_range;
 use libtest_mimic::{Arguments, Trial};
 
+#[path = "../common/mod.rs"]
 mod common;
+mod counting;
+mod live;
 
-/// The system's allocator, and how often this thread has asked it for memory.
-struct Counting;
-
-thread_local! {
-    static ASKED: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    ASKED.set(ASKED.get() + 1);
-}
-
-// SAFETY: every method passes its arguments on to the system's allocator, which upholds the
-// contract, and returns what that returned. The counter is a constant-initialized cell without a
-// destructor: touching it neither allocates nor fails.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises about `layout` are the system's requirements.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: `block` came from the system's allocator with `layout`; the rest as in `alloc`.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: `block` came from the system's allocator with `layout`.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::ASKED;
 
 const ROUNDS: u64 = 10_000;
 const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 const BLOCK: u32 = 4096;
 
 fn main() -> ExitCode {
-    let args = Arguments::from_args();
+    live::be_a_client_if_asked();
+    let mut args = Arguments::from_args();
+    // What any worker of this process asks for is counted.
+    args.test_threads = Some(1);
     if let Err(reason) = common::disk::private_mounts() {
         eprintln!("the tests of the hot path cannot run: {reason}");
         return ExitCode::FAILURE;
     }
     let modes = [("copy", DataMode::Copy), ("passthrough", DataMode::Passthrough)];
-    let trials = modes.map(|(name, data)| {
-        Trial::test(format!("allocations::{name}"), move || Ok(allocations(data)?))
-    });
-    libtest_mimic::run(&args, trials.into()).exit_code()
+    let mut trials: Vec<_> = modes
+        .map(|(name, data)| {
+            Trial::test(format!("allocations::{name}"), move || Ok(allocations(data)?))
+        })
+        .into();
+    trials.extend(live::WAYS.map(|way| {
+        Trial::test(format!("allocations_on::{}", way.name), move || Ok(live::allocations(way)?))
+    }));
+    libtest_mimic::run(&args, trials).exit_code()
 }
 
 /// The file system, and a thread that behaves as a worker of it.
