@@ -132,6 +132,21 @@ workload = ["stat-forced", "create"]
 files = 50
 "#;
 
+/// `fusewire null` under forced stats, once for each id with a delay in microseconds.
+fn delays(rounds: u32, seconds: f64, systems: &[(&str, u32)]) -> String {
+    let system = |(id, delay): &(&str, u32)| {
+        format!(
+            "[[system]]\nid = \"{id}\"\nkind = \"null\"\n\
+             arguments = [\"--transport\", \"dev\", \"--delay-us\", \"{delay}\"]\n"
+        )
+    };
+    let systems: String = systems.iter().map(system).collect();
+    format!(
+        "name = \"delays\"\ntitle = \"Known delays\"\nrounds = {rounds}\nseconds = {seconds}\n\
+         {systems}[[cells]]\nworkload = \"stat-forced\"\n"
+    )
+}
+
 fn measured(sample: &Sample) -> &Measurement {
     match &sample.outcome {
         Outcome::Measured(measurement) => measurement,
@@ -224,7 +239,7 @@ fn other_programs_are_measured_and_those_that_fail_cost_only_their_own_cells() {
     let desk = Desk::new("");
     let works = program(&desk, "works", "exec \"$FUSEWIRE\" mount \"$1\" \"$2\" -f");
     let detaches = program(&desk, "detaches", "exec \"$FUSEWIRE\" mount \"$1\" \"$2\"");
-    let refuses = program(&desk, "refuses", "echo no such thing >&2; exit 3");
+    let refuses = program(&desk, "refuses", "echo \"$1: no such thing\" >&2; exit 3");
     let dies = program(
         &desk,
         "dies",
@@ -253,6 +268,10 @@ fn other_programs_are_measured_and_those_that_fail_cost_only_their_own_cells() {
         assert!(output.stderr.contains(part), "{part} in {output:?}");
     }
     desk.is_clean();
+    let samples = fs::read_to_string(desk.results().join("samples.jsonl")).expect("was written");
+    assert!(samples.contains("{source}: no such thing"), "{samples}");
+    let here = desk.folder.path().to_string_lossy();
+    assert!(!samples.contains(&*here), "{here} in {samples}");
     for sample in desk.samples() {
         match (sample.system.as_str(), &sample.outcome) {
             ("native" | "native-again" | "works" | "detaches", Outcome::Measured(_)) => {}
@@ -303,34 +322,13 @@ fn presets_are_listed_and_told_in_detail() {
 }
 
 /// A study that does not find a delay it put there itself measures something else.
-const DELAYS: &str = r#"
-name = "delays"
-title = "Known delays"
-rounds = 3
-seconds = 0.3
-[[system]]
-id = "none"
-kind = "null"
-arguments = ["--transport", "dev"]
-[[system]]
-id = "asleep"
-kind = "null"
-arguments = ["--transport", "dev", "--delay-us", "20000"]
-[[system]]
-id = "running"
-kind = "null"
-arguments = ["--transport", "dev", "--delay-us", "90"]
-[[cells]]
-workload = "stat-forced"
-"#;
-
 #[test]
 fn a_known_delay_is_found_again() {
     // The least that was seen in several rounds: what a busy machine adds, it adds to both, and to some
     // rounds less than to others.
     let mut seen = String::new();
     for _ in 0..3 {
-        let desk = Desk::new(DELAYS);
+        let desk = Desk::new(&delays(3, 0.3, &[("none", 0), ("asleep", 20_000), ("running", 90)]));
         desk.run(&[]).succeeded();
         let samples = desk.samples();
         let median_us = |system: &str| {

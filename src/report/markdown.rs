@@ -16,7 +16,7 @@ pub fn render(summary: &Summary) -> String {
     for sentence in text::headline(summary) {
         line(&mut page, &format!("- {sentence}"));
     }
-    line(&mut page, &format!("- In force: {}.", text::in_force(summary)));
+    line(&mut page, &format!("- In force: {}.", text::in_force_at_end(summary)));
     for flag in text::flags(summary) {
         line(&mut page, &format!("- **Beware**: {flag}."));
     }

@@ -24,7 +24,7 @@ pub fn render(summary: &Summary) -> String {
         }
     }
     parts.extend(text::headline(summary));
-    parts.push(format!("In force: {}.", text::in_force(summary)));
+    parts.push(format!("In force: {}.", text::in_force_at_end(summary)));
     parts.extend(text::flags(summary).into_iter().map(|flag| format!("Beware: {flag}.")));
     parts.join("\n")
 }

@@ -2,6 +2,7 @@
 
 use super::statistics::{Interval, Verdict};
 use super::summary::{CellSummary, Comparison, Summary};
+use crate::study::environment::InForce;
 use crate::study::matrix::Unit;
 
 /// Three significant digits, thousands separated.
@@ -111,11 +112,14 @@ fn worst(summary: &Summary, rates: bool) -> String {
     })
 }
 
+/// What was in force at the end of a demo.
+pub(crate) fn in_force_at_end(summary: &Summary) -> String {
+    let found = summary.environment.in_force.as_ref();
+    found.map_or_else(|| "not known (no counters)".into(), in_force)
+}
+
 /// What was really in force, as the daemon said.
-pub(crate) fn in_force(summary: &Summary) -> String {
-    let Some(found) = &summary.environment.in_force else {
-        return "not known (no counters)".into();
-    };
+pub(crate) fn in_force(found: &InForce) -> String {
     let why = |reason: &Option<String>| {
         reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"))
     };

@@ -132,7 +132,7 @@ impl Mounted {
             interrupt.check()?;
             let mount = mounts::mounted_at(&self.mountpoint)?;
             // The mount is there a moment before its daemon answers.
-            if mount.is_some() && (self.counters.is_none() || self.snapshot().is_ok()) {
+            if mount.is_some() && (self.counters.is_none() || self.answers()) {
                 self.ready.store(true, Ordering::Relaxed);
                 return Ok(());
             }
@@ -143,6 +143,13 @@ impl Mounted {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Whether it is our daemon that answers for the mount: for a moment it may be one that is still
+    /// ending, whose device number the kernel has given to our mount.
+    fn answers(&self) -> bool {
+        let snapshot = self.snapshot().ok().flatten();
+        snapshot.is_some_and(|snapshot| Some(snapshot.pid) == self.pid())
     }
 
     /// Unmounts and waits for the daemon's end. Idempotent.

@@ -17,7 +17,6 @@ mod sources;
 mod stores;
 mod storm;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,15 +26,15 @@ use std::time::{Duration, Instant};
 
 use common::daemon::Daemon;
 use common::disk::Disk;
-use common::limit::within;
-use libtest_mimic::{Arguments, Trial};
+use common::limit::trials;
+use libtest_mimic::Arguments;
 
 const DISK_BYTES: u64 = 4 << 30;
 const TIME_LIMIT: Duration = Duration::from_secs(150);
 /// By when a change must show, on a machine that is busy with other things as well.
 pub(crate) const SHOWS_WITHIN: Duration = Duration::from_secs(5);
 
-type Body = fn(&Ground) -> Result<(), String>;
+type Body = common::limit::Body<Ground>;
 
 const TESTS: &[(&str, Body)] = &[
     ("changes::every_kind", changes::every_kind),
@@ -122,10 +121,9 @@ fn main() -> ExitCode {
     // They measure, and load the machine.
     args.test_threads = args.test_threads.or(Some(1));
     if args.list {
-        return libtest_mimic::run(&args, trials(None)).exit_code();
+        return libtest_mimic::run(&args, trials(TIME_LIMIT, TESTS, None)).exit_code();
     }
-    if let Err(reason) = alone::enter() {
-        eprintln!("the coherence tests cannot run: {reason}");
+    if alone::or_tell("coherence tests", alone::enter()).is_none() {
         return ExitCode::FAILURE;
     }
     // Daemons elsewhere on the machine must not meet ours: control sockets are named after device
@@ -135,32 +133,11 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let census = alone::Census::take();
-    let disk = match Disk::new(DISK_BYTES) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            eprintln!("the coherence tests cannot run: {reason}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let disk = alone::or_tell("coherence tests", Disk::new(DISK_BYTES));
+    let Some(disk) = disk else { return ExitCode::FAILURE };
     let image = disk.path().with_file_name("ext4.image");
     let ground = Arc::new(Ground { disk, numbers: AtomicU32::new(0) });
-    let conclusion = libtest_mimic::run(&args, trials(Some(&ground)));
+    let conclusion = libtest_mimic::run(&args, trials(TIME_LIMIT, TESTS, Some(&ground)));
     drop(ground);
-    let left: BTreeSet<String> = census.leftovers(&[image]).into_iter().collect();
-    if !left.is_empty() {
-        eprintln!("left behind: {left:#?}");
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
-}
-
-fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
-    let trial = |(name, body): &(&'static str, Body)| {
-        let (ground, name, body) = (ground.cloned(), *name, *body);
-        Trial::test(name, move || match ground {
-            Some(ground) => within(TIME_LIMIT, name, move || body(&ground)).map_err(Into::into),
-            None => Ok(()),
-        })
-    };
-    TESTS.iter().map(trial).collect()
+    census.conclude(&conclusion, &[image])
 }

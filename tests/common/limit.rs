@@ -1,10 +1,11 @@
 //! A time limit for tests that run in a process namespace of their own.
 
-use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -36,4 +37,23 @@ pub(crate) fn within(
             Err(format!("it hung; killed every process, which freed it: {freed}\n{tasks}"))
         }
     }
+}
+
+/// A test on the ground that all tests of a program share.
+pub(crate) type Body<G> = fn(&G) -> Result<(), String>;
+
+/// The tests of a program, each [`within`] the limit. Without a ground they can be listed, not run.
+pub(crate) fn trials<G: Send + Sync + 'static>(
+    limit: Duration,
+    tests: &[(&'static str, Body<G>)],
+    ground: Option<&Arc<G>>,
+) -> Vec<Trial> {
+    let trial = |(name, body): &(&'static str, Body<G>)| {
+        let (ground, name, body) = (ground.cloned(), *name, *body);
+        Trial::test(name, move || match ground {
+            Some(ground) => within(limit, name, move || body(&ground)).map_err(Into::into),
+            None => Ok(()),
+        })
+    };
+    tests.iter().map(trial).collect()
 }

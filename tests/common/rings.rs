@@ -16,4 +16,9 @@ impl Rings {
     pub(crate) fn switch(to: &str) -> io::Result<Self> {
         Ok(Rings { _setting: Setting::set(PARAMETER, to)? })
     }
+
+    /// Sets it to `Y`, for tests that cannot do without.
+    pub(crate) fn on() -> Result<Self, String> {
+        Rings::switch("Y").map_err(|error| format!("switch io_uring on: {error}"))
+    }
 }

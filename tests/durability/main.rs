@@ -45,26 +45,14 @@ fn main() -> ExitCode {
     if args.list {
         return libtest_mimic::run(&args, trials(None)).exit_code();
     }
-    let rings = alone::enter()
-        .and_then(|()| Rings::switch("Y").map_err(|error| format!("switch io_uring on: {error}")));
-    let rings = match rings {
-        Ok(rings) => rings,
-        Err(reason) => {
-            eprintln!("the durability tests cannot run: {reason}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let rings = alone::enter().and_then(|()| Rings::on());
+    let Some(rings) = alone::or_tell("durability tests", rings) else { return ExitCode::FAILURE };
     let census = alone::Census::take();
     let world = Arc::new(World::default());
     let conclusion = libtest_mimic::run(&args, trials(Some(&world)));
     world.close();
     drop(rings);
-    let left = census.leftovers(&[]);
-    if !left.is_empty() {
-        eprintln!("left behind:\n  {}", left.join("\n  "));
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
+    census.conclude(&conclusion, &[])
 }
 
 fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {

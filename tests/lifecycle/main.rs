@@ -28,14 +28,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::disk::Disk;
-use common::limit::within;
-use libtest_mimic::{Arguments, Trial};
+use common::limit::trials;
+use libtest_mimic::Arguments;
 use nix::mount::{MsFlags, mount};
 
 const DISK_BYTES: u64 = 4 << 30;
 const TIME_LIMIT: Duration = Duration::from_secs(90);
 
-type Body = fn(&Ground) -> Result<(), String>;
+type Body = common::limit::Body<Ground>;
 
 const TESTS: &[(&str, Body)] = &[
     ("cycles::two_hundred", cycles::two_hundred),
@@ -112,44 +112,22 @@ fn main() -> ExitCode {
     // Much of it is waiting.
     args.test_threads = args.test_threads.or(Some(4));
     if args.list {
-        return libtest_mimic::run(&args, trials(None)).exit_code();
+        return libtest_mimic::run(&args, trials(TIME_LIMIT, TESTS, None)).exit_code();
     }
-    if let Err(reason) = alone::enter() {
-        eprintln!("the lifecycle tests cannot run: {reason}");
+    if alone::or_tell("lifecycle tests", alone::enter()).is_none() {
         return ExitCode::FAILURE;
     }
     // Lets a test abort a connection; where it is refused the tests say what they miss.
     let connections = "/sys/fs/fuse/connections";
     let _ = mount(Some("none"), connections, Some("fusectl"), MsFlags::empty(), None::<&str>);
     let census = alone::Census::take();
-    let disk = match Disk::new(DISK_BYTES) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            eprintln!("the lifecycle tests cannot run: {reason}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let disk = alone::or_tell("lifecycle tests", Disk::new(DISK_BYTES));
+    let Some(disk) = disk else { return ExitCode::FAILURE };
     let ground = Ground { disk, numbers: AtomicU32::new(0), images: Mutex::default() };
     ground.note(&ground.disk);
     let ground = Arc::new(ground);
-    let conclusion = libtest_mimic::run(&args, trials(Some(&ground)));
+    let conclusion = libtest_mimic::run(&args, trials(TIME_LIMIT, TESTS, Some(&ground)));
     let images = std::mem::take(&mut *ground.images.lock().expect("no panic while locked"));
     drop(ground);
-    let left = census.leftovers(&images);
-    if !left.is_empty() {
-        eprintln!("left behind:\n  {}", left.join("\n  "));
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
-}
-
-fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
-    let trial = |(name, body): &(&'static str, Body)| {
-        let (ground, name, body) = (ground.cloned(), *name, *body);
-        Trial::test(name, move || match ground {
-            Some(ground) => within(TIME_LIMIT, name, move || body(&ground)).map_err(Into::into),
-            None => Ok(()),
-        })
-    };
-    TESTS.iter().map(trial).collect()
+    census.conclude(&conclusion, &images)
 }

@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fusewire::mountinfo::MountTable;
+use libtest_mimic::Conclusion;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -41,6 +42,11 @@ pub(crate) fn enter() -> Result<(), String> {
     Err(format!("unshare: {}; apt-get install util-linux", error.exec()))
 }
 
+/// What a program cannot do without, or nothing: then it has said why `tests` cannot run.
+pub(crate) fn or_tell<T>(tests: &str, needed: Result<T, String>) -> Option<T> {
+    needed.map_err(|reason| eprintln!("the {tests} cannot run: {reason}")).ok()
+}
+
 /// Detaches, here only, the FUSE mounts and test disks of others that were inherited: each would
 /// keep its daemon or loop device until this program ends.
 fn let_go() {
@@ -66,9 +72,19 @@ impl Census {
         Census { mounts: mounts(), descriptors: descriptors().len() }
     }
 
+    /// How the program ends: as its tests did, unless something is left behind.
+    pub(crate) fn conclude(&self, conclusion: &Conclusion, images: &[PathBuf]) -> ExitCode {
+        let left = self.leftovers(images);
+        if left.is_empty() {
+            return conclusion.exit_code();
+        }
+        eprintln!("left behind:\n  {}", left.join("\n  "));
+        ExitCode::FAILURE
+    }
+
     /// What is there now and was not then: mounts, descriptors of this program, processes, and loop
     /// devices over an image in `images`.
-    pub(crate) fn leftovers(&self, images: &[PathBuf]) -> Vec<String> {
+    fn leftovers(&self, images: &[PathBuf]) -> Vec<String> {
         let deadline = Instant::now() + SETTLES_WITHIN;
         loop {
             let mut found: Vec<String> = mounts()

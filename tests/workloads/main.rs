@@ -57,22 +57,11 @@ fn main() -> ExitCode {
     if args.list {
         return libtest_mimic::run(&args, trials(None)).exit_code();
     }
-    let world = alone::enter().and_then(|()| World::new());
-    let world = match world {
-        Ok(world) => Arc::new(world),
-        Err(reason) => {
-            eprintln!("the workloads cannot run: {reason}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let world = alone::enter().and_then(|()| World::new()).map(Arc::new);
+    let Some(world) = alone::or_tell("workloads", world) else { return ExitCode::FAILURE };
     let census = alone::Census::take();
     let conclusion = libtest_mimic::run(&args, trials(Some(&world)));
-    let left = census.leftovers(&[]);
-    if !left.is_empty() {
-        eprintln!("left behind:\n  {}", left.join("\n  "));
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
+    census.conclude(&conclusion, &[])
 }
 
 fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {

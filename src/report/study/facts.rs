@@ -1,6 +1,7 @@
 //! How a study was measured and on what, in words: for the page and for the README.
 
 use super::digest::Digest;
+use crate::report::text;
 use crate::study::environment::Environment;
 use crate::study::record::System;
 
@@ -27,24 +28,8 @@ pub(super) fn method(digest: &Digest) -> Vec<String> {
 
 /// What the daemon said was in force.
 pub(super) fn in_force(system: &System) -> String {
-    let Some(found) = &system.in_force else {
-        return "-".to_owned();
-    };
-    let why = |reason: &Option<String>| {
-        reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"))
-    };
-    format!(
-        "data {}{}; transport {}, {} workers on {} channels{}; FUSE {}, max_write {} KiB; {}",
-        found.data.mode,
-        why(&found.data.reason),
-        found.transport.name,
-        found.transport.workers,
-        found.transport.channels,
-        why(&found.transport.reason),
-        found.negotiated.protocol,
-        found.negotiated.max_write_bytes / 1024,
-        found.profile
-    )
+    let told = |found| format!("{}; {}", text::in_force(found), found.profile);
+    system.in_force.as_ref().map_or_else(|| "-".to_owned(), told)
 }
 
 /// Name and value of everything that is known of the machine.

@@ -8,6 +8,7 @@ mod folder;
 mod jobs;
 mod list;
 mod live;
+mod neutral;
 mod options;
 mod order;
 mod place;
@@ -39,6 +40,7 @@ use bar::Bar;
 use checks::Uring;
 use folder::{Folder, Raw};
 use live::LiveExecutor;
+use neutral::Neutral;
 use order::Turn;
 use place::Place;
 use taker::{Sink, TurnError};
@@ -255,7 +257,8 @@ fn measure(
         bar::words(bar.left(done.len())),
         environment.backing.description,
     ));
-    let mut keeper = Keeper { folder, bar, plan, samples: kept };
+    let neutral = place.neutral();
+    let mut keeper = Keeper { folder, bar, plan, neutral, samples: kept };
     let taken = taker::take(&turns, &done, &mut executor, &mut keeper);
     let Keeper { folder, samples, .. } = keeper;
     environment.duration_seconds = before + begin.elapsed().as_secs_f64();
@@ -360,6 +363,7 @@ struct Keeper<'a> {
     folder: Folder,
     bar: Bar<'a>,
     plan: &'a Plan,
+    neutral: Neutral,
     samples: Vec<Sample>,
 }
 
@@ -371,7 +375,8 @@ impl Sink for Keeper<'_> {
     fn keep(&mut self, turn: &Turn, outcome: &Outcome) -> Result<(), StudyError> {
         let (cell, system) =
             (&self.plan.cells[turn.cell].cell.id, &self.plan.systems[turn.system].system.id);
-        if let Outcome::Failed(why) | Outcome::Skipped(why) = outcome
+        let outcome = self.neutral.outcome(outcome);
+        if let Outcome::Failed(why) | Outcome::Skipped(why) = &outcome
             && !self.samples.iter().any(|sample| {
                 sample.system == *system
                     && matches!(&sample.outcome,
@@ -386,7 +391,7 @@ impl Sink for Keeper<'_> {
             round: turn.round,
             cell: cell.clone(),
             system: system.clone(),
-            outcome: outcome.clone(),
+            outcome,
         };
         self.folder.keep(&sample)?;
         self.samples.push(sample);

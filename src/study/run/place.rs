@@ -13,6 +13,7 @@ use super::super::image::{Image, Make};
 use super::super::mounts;
 use super::super::process::run_tool;
 use super::super::scratch::{Scratch, complain};
+use super::neutral::Neutral;
 
 /// Size of the file that `fusewire null` shows.
 const ZEROS_BYTES: u64 = 1 << 30;
@@ -151,6 +152,16 @@ impl Place {
     /// Where a system is to be mounted.
     pub(crate) fn mountpoint(&self) -> &Path {
         &self.mountpoint
+    }
+
+    /// The words that stand for its paths.
+    pub(crate) fn neutral(&self) -> Neutral {
+        Neutral::new(&[
+            (&self.source, "{source}"),
+            (&self.material, "{material}"),
+            (&self.mountpoint, "{mountpoint}"),
+            (self.scratch.path(), "{temporary}"),
+        ])
     }
 
     /// As it is recorded.
