@@ -12,7 +12,7 @@ use crate::sys::{caller, objfd};
 
 impl Local {
     pub(super) fn do_setxattr(&self, nodeid: NodeId, xattr: &SetXattr<'_>) -> Result<()> {
-        let fd = self.inodes.fd(nodeid)?;
+        let fd = self.object(nodeid)?;
         let flags = i32::try_from(xattr.flags).map_err(|_| Errno::EINVAL)?;
         // Whether an ACL takes set-group-id away depends on the caller, which the kernel knows.
         caller::keep_suid(true);
@@ -33,7 +33,7 @@ impl Local {
         name: &CStr,
         value: &mut [u8],
     ) -> Result<usize> {
-        objfd::getxattr(self.inodes.fd(nodeid)?.as_fd(), name, value)
+        objfd::getxattr(self.object(nodeid)?.as_fd(), name, value)
     }
 
     pub(super) fn do_listxattr(
@@ -42,7 +42,7 @@ impl Local {
         nodeid: NodeId,
         list: &mut [u8],
     ) -> Result<usize> {
-        let fd = self.inodes.fd(nodeid)?;
+        let fd = self.object(nodeid)?;
         if caller.uid == 0 {
             return objfd::listxattr(fd.as_fd(), list);
         }
@@ -71,6 +71,6 @@ impl Local {
     }
 
     pub(super) fn do_removexattr(&self, nodeid: NodeId, name: &CStr) -> Result<()> {
-        objfd::removexattr(self.inodes.fd(nodeid)?.as_fd(), name)
+        objfd::removexattr(self.object(nodeid)?.as_fd(), name)
     }
 }

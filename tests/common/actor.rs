@@ -22,6 +22,14 @@ pub(crate) struct Who {
     pub(crate) groups: &'static [u32],
 }
 
+impl Who {
+    /// As [`become_user`] takes it: `UID:GID:GROUPS`.
+    pub(crate) fn ids(self) -> String {
+        let groups: Vec<String> = self.groups.iter().map(u32::to_string).collect();
+        format!("{}:{}:{}", self.uid, self.gid, groups.join(","))
+    }
+}
+
 /// An ordinary user, in no group but her own.
 pub(crate) const ALICE: Who = Who { name: "alice", uid: 1001, gid: 1001, groups: &[] };
 /// An ordinary user who is also in group 2000.
@@ -33,6 +41,8 @@ pub(crate) const CAROL: Who =
 pub(crate) const DAVE: Who = Who { name: "dave", uid: 1005, gid: 1005, groups: &[] };
 /// An ordinary user whose first group is 2000.
 pub(crate) const ERIN: Who = Who { name: "erin", uid: 1004, gid: 2000, groups: &[] };
+/// An ordinary user whom every machine knows by name.
+pub(crate) const NOBODY: Who = Who { name: "nobody", uid: 65534, gid: 65534, groups: &[] };
 /// Another process of root.
 pub(crate) const SECOND: Who = Who { name: "second", uid: 0, gid: 0, groups: &[] };
 /// A third process of root.
@@ -48,10 +58,9 @@ pub(crate) struct Actor {
 impl Actor {
     /// Starts a process as `who`, working in `directory`.
     pub(crate) fn start(who: Who, directory: &Path) -> Self {
-        let groups: Vec<String> = who.groups.iter().map(u32::to_string).collect();
         let mut child = Command::new("/proc/self/exe")
             .arg("--actor")
-            .arg(format!("{}:{}:{}", who.uid, who.gid, groups.join(",")))
+            .arg(who.ids())
             .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -114,7 +123,8 @@ pub(crate) fn serve_if_asked() {
     std::process::exit(0);
 }
 
-fn become_user(ids: &str) -> Result<(), Errno> {
+/// Becomes who is written as `UID:GID:GROUPS`; stays who one is if that is root.
+pub(crate) fn become_user(ids: &str) -> Result<(), Errno> {
     let numbers = |text: &str| text.split(',').filter_map(|id| id.parse().ok()).collect::<Vec<_>>();
     let parts: Vec<Vec<u32>> = ids.split(':').map(numbers).collect();
     let (uid, gid) = (Uid::from_raw(parts[0][0]), Gid::from_raw(parts[1][0]));

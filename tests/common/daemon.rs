@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -20,6 +20,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::actor::Who;
+
 const READY_WITHIN: Duration = Duration::from_secs(15);
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
@@ -30,6 +32,8 @@ pub(crate) struct Daemon {
     pub(crate) source: PathBuf,
     /// The minor number of the mount's device: the name of its connection.
     connection: String,
+    /// Who alone may enter, if that is not root.
+    owner: Option<Who>,
     child: Mutex<Child>,
     log: PathBuf,
 }
@@ -65,7 +69,6 @@ impl Daemon {
         options: &str,
         prepare: impl FnOnce(&mut Command),
     ) -> Result<Self, String> {
-        let log = mountpoint.with_extension("log");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM"]).args(wrapper);
         command.args([env!("CARGO_BIN_EXE_fusewire"), "mount"]);
@@ -73,15 +76,42 @@ impl Daemon {
         if !options.is_empty() {
             command.args(["-o", options]);
         }
+        prepare(&mut command);
+        Self::launch(command, source, mountpoint, None)
+    }
+
+    /// The same by an ordinary user, who must be able to execute `program` and to open /dev/fuse.
+    pub(crate) fn start_as(
+        who: Who,
+        program: &Path,
+        (source, mountpoint): (&Path, &Path),
+        data: &str,
+        options: &str,
+    ) -> Result<Self, String> {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM"]).arg(program).arg("mount");
+        command.args([source, mountpoint]).args(["-f", "--data", data, "-o", options]);
+        // Which clears its groups as well.
+        command.uid(who.uid).gid(who.gid).current_dir("/");
+        Self::launch(command, source, mountpoint, Some(who))
+    }
+
+    fn launch(
+        mut command: Command,
+        source: &Path,
+        mountpoint: &Path,
+        owner: Option<Who>,
+    ) -> Result<Self, String> {
+        let log = mountpoint.with_extension("log");
         let stderr = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         command.stdin(Stdio::null()).stderr(stderr);
         let shown = format!("{command:?}");
-        prepare(&mut command);
         let child = spawn(command).map_err(|error| format!("{shown}: {error}"))?;
         let mut daemon = Daemon {
             mountpoint: mountpoint.to_owned(),
             source: source.to_owned(),
             connection: String::new(),
+            owner,
             child: Mutex::new(child),
             log,
         };
@@ -110,8 +140,8 @@ impl Daemon {
     /// to mount again without rings.
     fn wait_answer(&self, deadline: Instant) -> Result<bool, String> {
         let (answer, answered) = channel();
-        let mountpoint = self.mountpoint.clone();
-        thread::spawn(move || answer.send(fs::metadata(mountpoint).map(drop)));
+        let (owner, mountpoint) = (self.owner, self.mountpoint.clone());
+        thread::spawn(move || answer.send(stat(owner, &mountpoint)));
         match answered.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Ok(())) => Ok(true),
             Ok(Err(error)) if given_up(&error) => Ok(false),
@@ -212,6 +242,17 @@ impl Drop for Daemon {
         }
         let _ = self.child.lock().map(|mut child| child.wait());
         let _ = fs::remove_file(&self.log);
+    }
+}
+
+/// Asks for the attributes of `path`, as `who` if that is not root.
+fn stat(who: Option<Who>, path: &Path) -> io::Result<()> {
+    let Some(who) = who else { return fs::metadata(path).map(drop) };
+    let mut command = Command::new("stat");
+    let output = command.arg(path).uid(who.uid).gid(who.gid).current_dir("/").output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned())),
     }
 }
 

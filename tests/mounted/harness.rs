@@ -8,14 +8,16 @@ use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, Once, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use crate::common::actor::Who;
 use crate::common::daemon::{Daemon, stacks};
-use crate::common::disk::{self, Disk};
+use crate::common::disk::{self, Disk, Mounted};
 use crate::common::{raw, tree};
 use crate::trace::{Stage, Trace};
+use crate::user;
 
 const DISK_BYTES: u64 = 4 << 30;
 const SMALL_DISK_BYTES: u64 = 16 << 20;
@@ -23,6 +25,10 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// How soon a change behind the mount shows, on a machine that does six of these at a time; how soon
 /// it does otherwise, tests/coherence measures.
 const WATCHED_WITHIN: Duration = Duration::from_millis(400);
+/// The same where nobody watches the source: the kernel asks again after a second.
+const ASKED_AGAIN_WITHIN: Duration = Duration::from_millis(1100);
+/// Options for a mount that nobody watches and that asks again as soon as a watched one hears of it.
+pub(crate) const SHORT_TIMEOUTS: &str = "entry_timeout=0.1,attr_timeout=0.1";
 const AFTER_ABORT: Duration = Duration::from_secs(10);
 
 /// What a behaviour needs of its mount.
@@ -46,33 +52,41 @@ pub(crate) struct Behaviour {
     pub(crate) body: fn(&mut Trace),
 }
 
-/// How requests come, who moves the bytes, and who may enter.
+/// How requests come, who moves the bytes, who may enter, and who mounts and plays.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     pub(crate) transport: &'static str,
     pub(crate) data: &'static str,
     pub(crate) options: &'static str,
+    /// Through fusermount3, if not as root.
+    pub(crate) who: Option<Who>,
 }
 
 /// The disk and the mounts.
 pub(crate) struct World {
     /// A mount that is the source of others; it goes after them.
     below: Mutex<Option<Daemon>>,
+    // Dropped before the disk, on which it lies.
+    _device: Mounted,
     disk: Disk,
+    /// The program, where everybody may execute it.
+    program: PathBuf,
     shared: Mutex<HashMap<Setting, Arc<Daemon>>>,
     numbers: AtomicU32,
 }
 
 impl World {
     pub(crate) fn new() -> Result<Self, String> {
-        panic::set_hook(Box::new(|info| PANIC.with_borrow_mut(|text| *text = info.to_string())));
         let disk = Disk::new(DISK_BYTES)?;
         if let Some(reason) = &disk.fallback {
             eprintln!("no ext4 image, using {}: {reason}", disk.path().display());
         }
+        let folder = disk.mountpoint("device");
+        let (device, program) = (user::open_device(&folder)?, user::program(&folder)?);
         let (below, shared) = Default::default();
-        Ok(World { below, disk, shared, numbers: AtomicU32::new(0) })
+        let numbers = AtomicU32::new(0);
+        Ok(World { below, _device: device, disk, program, shared, numbers })
     }
 
     /// Ends every shared mount.
@@ -95,7 +109,16 @@ impl World {
         };
         fs::create_dir_all(&source).map_err(|error| format!("{}: {error}", source.display()))?;
         let mountpoint = self.disk.mountpoint(&format!("mount-{number}"));
-        Daemon::start(&source, &mountpoint, setting.data, &options).map(Arc::new)
+        match setting.who {
+            None => Daemon::start(&source, &mountpoint, setting.data, &options),
+            Some(who) => {
+                user::give(&source, setting.who)?;
+                user::give(&mountpoint, setting.who)?;
+                let places = (&*source, &*mountpoint);
+                Daemon::start_as(who, &self.program, places, setting.data, &options)
+            }
+        }
+        .map(Arc::new)
     }
 
     /// A mount that others show.
@@ -146,16 +169,17 @@ impl World {
         setting: Setting,
         behaviour: Behaviour,
     ) -> Result<(Played, Played), String> {
-        Ok((self.play_plain(behaviour)?, self.play_mounted(setting, behaviour)?))
+        Ok((self.play_plain(setting.who, behaviour)?, self.play_mounted(setting, behaviour)?))
     }
 
-    fn play_plain(&self, behaviour: Behaviour) -> Result<Played, String> {
+    fn play_plain(&self, who: Option<Who>, behaviour: Behaviour) -> Result<Played, String> {
         let small = small_disk(behaviour.needs)?;
         let disk = small.as_ref().unwrap_or(&self.disk);
         let number = self.number();
         let behind = disk.directory(&format!("plain-{number}/{}", behaviour.name));
-        let (dir, shows_within) = (behind.clone(), Duration::ZERO);
-        let mut stage = Stage { dir, behind, data: "", daemon: None, shows_within };
+        user::give(&behind, who)?;
+        let (dir, data, shows_within) = (behind.clone(), String::new(), Duration::ZERO);
+        let mut stage = Stage { dir, behind, data, fuse: false, daemon: None, shows_within };
         let mut guard = None;
         if let Needs::Options(options) = behaviour.needs {
             let parent = stage.behind.parent().expect("it was joined above");
@@ -163,7 +187,7 @@ impl World {
             guard = Some(disk::bind(parent, &target, options)?);
             stage.dir = target.join(behaviour.name);
         }
-        let played = self.play(stage, behaviour)?;
+        let played = self.play(who, stage, behaviour)?;
         drop(guard);
         if !played.failures.is_empty() {
             let failures = played.failures.join("\n  ");
@@ -182,33 +206,31 @@ impl World {
         let name = format!("{}-{}", self.number(), behaviour.name);
         let behind = daemon.source.join(&name);
         fs::create_dir(&behind).map_err(|error| format!("{}: {error}", behind.display()))?;
+        user::give(&behind, setting.who)?;
         let dir = daemon.mountpoint.join(&name);
-        let shows_within = match setting.name {
-            // Where nobody watches the source, the kernel asks again after a second.
-            "fuser" | "stacked" => Duration::from_millis(1100),
-            _ => WATCHED_WITHIN,
+        let watched = !["fuser", "stacked"].contains(&setting.name) && setting.who.is_none();
+        let shows_within = match watched || setting.options == SHORT_TIMEOUTS {
+            true => WATCHED_WITHIN,
+            false => ASKED_AGAIN_WITHIN,
         };
-        let stage = Stage { dir, behind, data: setting.data, daemon: Some(daemon), shows_within };
-        self.play(stage, behaviour)
+        let (data, daemon) = (setting.data.to_owned(), Some(daemon));
+        let stage = Stage { dir, behind, data, fuse: true, daemon, shows_within };
+        self.play(setting.who, stage, behaviour)
     }
 
-    /// Plays in a thread of its own; a play that hangs is freed by aborting its mount.
-    fn play(&self, stage: Stage, behaviour: Behaviour) -> Result<Played, String> {
+    /// Plays in a thread of its own, in a process of `who`'s if there is one; a play that hangs is
+    /// freed by aborting its mount.
+    fn play(&self, who: Option<Who>, stage: Stage, behaviour: Behaviour) -> Result<Played, String> {
         let (behind, daemon) = (stage.behind.clone(), stage.daemon.clone());
         let (give, get) = mpsc::channel();
         let (give_task, get_task) = mpsc::channel();
         let thread = thread::Builder::new().name(behaviour.name.chars().take(15).collect());
         let body = move || {
             let _ = give_task.send(nix::unistd::gettid());
-            let mut trace = Trace::new(stage);
-            let result = panic::catch_unwind(AssertUnwindSafe(|| (behaviour.body)(&mut trace)));
-            if result.is_err() {
-                trace.failures.push(PANIC.with_borrow_mut(std::mem::take));
-            }
-            let (lines, failures) = (trace.lines.clone(), trace.failures.clone());
-            // Its descriptors, mappings and processes end here, before the trees are compared.
-            drop(trace);
-            let _ = give.send((lines, failures));
+            let _ = give.send(match who {
+                None => Ok(play_here(stage, behaviour)),
+                Some(who) => user::play_as(who, &stage, behaviour),
+            });
         };
         thread.spawn(body).map_err(|error| format!("start a thread: {error}"))?;
         let played = get.recv_timeout(TIME_LIMIT).map_err(|_| {
@@ -227,7 +249,7 @@ impl World {
             }
             text
         });
-        let (lines, mut failures) = played?;
+        let (lines, mut failures) = played??;
         if let Some(status) = daemon.as_ref().and_then(|daemon| daemon.exit_status()) {
             failures.push(format!("the daemon ended: {status}"));
         }
@@ -238,6 +260,23 @@ impl World {
         clear(&behind);
         Ok(Played { lines, failures, tree })
     }
+}
+
+/// Plays in this process; answers the transcript and the failures.
+pub(crate) fn play_here(stage: Stage, behaviour: Behaviour) -> (Vec<String>, Vec<String>) {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        panic::set_hook(Box::new(|info| PANIC.with_borrow_mut(|text| *text = info.to_string())));
+    });
+    let mut trace = Trace::new(stage);
+    let result = panic::catch_unwind(AssertUnwindSafe(|| (behaviour.body)(&mut trace)));
+    if result.is_err() {
+        trace.failures.push(PANIC.with_borrow_mut(std::mem::take));
+    }
+    let (lines, failures) = (trace.lines.clone(), trace.failures.clone());
+    // Its descriptors, mappings and processes end here, before the trees are compared.
+    drop(trace);
+    (lines, failures)
 }
 
 /// Demands the same transcript, the same tree, and what the behaviour itself demands.

@@ -2,7 +2,8 @@
 //! plain directory is the oracle.
 //!
 //! `cargo test --test mounted -- dev_copy::rename` plays one family on one transport and data mode;
-//! `dev_copy_shared` and so on are the same with `allow_other`. It needs root and /dev/fuse and
+//! `dev_copy_shared` and so on are the same with `allow_other`, `user_uring_copy` and so on by an ordinary
+//! user who mounts through fusermount3. It needs root and /dev/fuse and
 //! fails without them; FUSE over io_uring is switched on meanwhile.
 
 #[path = "../common/mod.rs"]
@@ -38,13 +39,15 @@ mod rename;
 mod setid;
 mod special;
 mod times;
+mod user;
 mod workload;
 mod xattr;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use harness::{Behaviour, Needs, Setting, World};
+use common::actor::NOBODY;
+use harness::{Behaviour, Needs, SHORT_TIMEOUTS, Setting, World};
 use libtest_mimic::{Arguments, Trial};
 
 const FAMILIES: &[(&str, &[Behaviour])] = &[
@@ -70,8 +73,8 @@ const FAMILIES: &[(&str, &[Behaviour])] = &[
     ("workload", workload::ALL),
 ];
 
-/// Each transport with each data mode, for its owner and for everybody.
-const SETTINGS: [Setting; 12] = [
+/// Each transport with each data mode, for its owner and for everybody; and ordinary users' mounts.
+const SETTINGS: [Setting; 14] = [
     setting("uring", "passthrough", "uring_passthrough", ""),
     setting("uring", "copy", "uring_copy", ""),
     setting("uring", "passthrough", "uring_passthrough_shared", "allow_other"),
@@ -84,6 +87,8 @@ const SETTINGS: [Setting; 12] = [
     DEV_URING,
     STACKED,
     BASELINE,
+    Setting { who: Some(NOBODY), ..setting("uring", "copy", "user_uring_copy", "") },
+    Setting { who: Some(NOBODY), ..setting("dev", "splice", "user_dev_splice", SHORT_TIMEOUTS) },
 ];
 
 /// Reads go from file to reply through a pipe; everything else is as with `copy`.
@@ -123,17 +128,57 @@ const NOT_ON_BASELINE: &[&str] = &[
     "default_acl_is_inherited",
 ];
 
+/// What ordinary users play: all but what natively takes root (giving files away, devices, names that
+/// are not `user.*`, inode flags, dropping caches), and what changes things behind the mount a
+/// hundred times, for each of which they wait a second.
+const NOT_FOR_USERS: &[&str] = &[
+    "inode_numbers_and_all_attributes_are_the_backings",
+    "inode_number_survives_forgetting",
+    "chown_keeps_what_is_not_given",
+    "fchmod_and_fchown_without_a_name",
+    "chown_by_root_clears_setuid",
+    "lchown_of_a_symlink",
+    "setting_times_of_directories_and_devices",
+    "changing_attributes_moves_ctime",
+    "creating_with_modes",
+    "content_survives_dropped_caches",
+    "listing_in_order_with_kinds",
+    "walking_two_thousand_files",
+    "missing_attributes",
+    "every_namespace",
+    "attributes_of_symlinks",
+    "attributes_of_special_files",
+    "capabilities_go_with_a_write",
+    "capabilities_go_with_truncate_and_chown",
+    "devices_can_be_used",
+    "device_numbers",
+    "immutable_files",
+    "immutable_directories",
+    "append_only_files",
+    "append_only_files_after_fcntl",
+    "append_only_directories",
+    "running_a_program",
+    "modes_and_owners",
+    "root_and_every_mode",
+    "unpacking_as_tar_does",
+    "archiving_with_tar",
+    "every_pair_closed_in_between",
+];
+
 const fn setting(
     transport: &'static str,
     data: &'static str,
     name: &'static str,
     options: &'static str,
 ) -> Setting {
-    Setting { name, transport, data, options }
+    Setting { name, transport, data, options, who: None }
 }
 
 fn main() -> ExitCode {
     common::actor::serve_if_asked();
+    user::serve_if_asked(|name| {
+        FAMILIES.iter().flat_map(|(_, all)| *all).find(|behaviour| behaviour.name == name).copied()
+    });
     let mut args = Arguments::from_args();
     // Many behaviours only wait for something to show.
     args.test_threads = args.test_threads.or(Some(6));
@@ -187,6 +232,9 @@ fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
                 {
                     continue;
                 }
+                if setting.who.is_some() && NOT_FOR_USERS.contains(&behaviour.name) {
+                    continue;
+                }
                 if setting == SPLICE && !ON_SPLICE.contains(family)
                     || setting == DEV_URING && !ON_DEV_URING.contains(family)
                     || setting == STACKED
@@ -200,6 +248,8 @@ fn trials(world: Option<&Arc<World>>) -> Vec<Trial> {
                 let mut at = setting;
                 match behaviour.needs {
                     Needs::Any => {}
+                    Needs::SmallDisk if setting.who.is_some() => {}
+                    _ if setting.who.is_some() => continue,
                     _ if shared => continue,
                     Needs::Users => at.options = "allow_other",
                     Needs::Options(_) | Needs::SmallDisk => {}

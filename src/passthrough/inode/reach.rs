@@ -30,9 +30,14 @@ impl InodeTable {
         if let Some(fd) = inode.open_fd() {
             return Ok(fd);
         }
-        let fd = inode.offer(Arc::new(self.path_fd(inode)?));
+        Ok(self.keep(inode, self.path_fd(inode)?))
+    }
+
+    /// Keeps a descriptor of `inode` in the cache if there is none yet; tells the one that is there.
+    pub(in crate::passthrough) fn keep(&self, inode: &Arc<Inode>, fd: OwnedFd) -> Arc<OwnedFd> {
+        let fd = inode.offer(Arc::new(fd));
         self.admit(inode);
-        Ok(fd)
+        fd
     }
 
     fn path_fd(&self, inode: &Inode) -> Result<OwnedFd> {

@@ -1,0 +1,99 @@
+//! Faults below and around a daemon: sources over quota, shut down, or gone; daemons that are
+//! stopped, short of memory or of threads. What happens without a mount is the oracle.
+//!
+//! `cargo test --test faults -- disk` runs a family. It needs root and /dev/fuse. After the last test
+//! no mount, process, descriptor or loop device may be left.
+
+#[path = "../workloads/alone.rs"]
+mod alone;
+#[path = "../common/mod.rs"]
+mod common;
+mod disk;
+#[path = "../lifecycle/launch.rs"]
+#[allow(dead_code, reason = "the tests of the life cycle use more of it")]
+mod launch;
+#[path = "../workloads/tool.rs"]
+#[allow(dead_code, reason = "the workloads use more of it")]
+mod tool;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use common::disk::Disk;
+use common::limit::within;
+use libtest_mimic::{Arguments, Trial};
+
+const DISK_BYTES: u64 = 2 << 30;
+const TIME_LIMIT: Duration = Duration::from_secs(90);
+
+type Body = fn(&Ground) -> Result<(), String>;
+
+const TESTS: &[(&str, Body)] = &[
+    ("disk::over_quota", disk::over_quota),
+    ("disk::shut_down", disk::shut_down),
+    ("disk::turned_read_only", disk::turned_read_only),
+];
+
+/// Where the tests get directories from.
+pub(crate) struct Ground {
+    disk: Disk,
+    numbers: AtomicU32,
+}
+
+impl Ground {
+    /// A new source on ext4 and a place to mount it.
+    pub(crate) fn pair(&self) -> (PathBuf, PathBuf) {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let source = self.disk.directory(&format!("source-{number}"));
+        (source, self.disk.mountpoint(&format!("mount-{number}")))
+    }
+}
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    // Much of it is waiting.
+    args.test_threads = args.test_threads.or(Some(4));
+    if args.list {
+        return libtest_mimic::run(&args, trials(None)).exit_code();
+    }
+    if let Err(reason) = alone::enter() {
+        eprintln!("the tests of faults cannot run: {reason}");
+        return ExitCode::FAILURE;
+    }
+    let census = alone::Census::take();
+    let disk = match Disk::new(DISK_BYTES) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            eprintln!("the tests of faults cannot run: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let image = disk.path().with_file_name("ext4.image");
+    let ground = Arc::new(Ground { disk, numbers: AtomicU32::new(0) });
+    let conclusion = libtest_mimic::run(&args, trials(Some(&ground)));
+    drop(ground);
+    let left = census.leftovers(&[image]);
+    if !left.is_empty() {
+        eprintln!("left behind:\n  {}", left.join("\n  "));
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
+    let trial = |(name, body): &(&'static str, Body)| {
+        let (ground, name, body) = (ground.cloned(), *name, *body);
+        Trial::test(name, move || match ground {
+            Some(ground) => within(TIME_LIMIT, name, move || body(&ground)).map_err(Into::into),
+            None => Ok(()),
+        })
+    };
+    TESTS.iter().map(trial).collect()
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
