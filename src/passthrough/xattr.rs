@@ -34,7 +34,13 @@ impl Local {
         name: &CStr,
         value: &mut [u8],
     ) -> Result<usize> {
-        objfd::getxattr(self.inodes.fd(nodeid)?.as_fd(), name, value)
+        let inode = self.inodes.get(nodeid)?;
+        // The kernel asks for security.capability at a file's first write, and whenever it is given
+        // away: without a walk to the file, if it is open.
+        match inode.open_file() {
+            Some(file) => objfd::fgetxattr(&file, name, value),
+            None => objfd::getxattr(self.inodes.fd_of(&inode)?.as_fd(), name, value),
+        }
     }
 
     pub(super) fn do_listxattr(
