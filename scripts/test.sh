@@ -32,6 +32,7 @@ unshare util-linux
 setpriv util-linux
 prlimit util-linux
 setfattr attr
+getfattr attr
 setfacl acl
 rsync rsync
 git git

@@ -206,6 +206,15 @@ pub(crate) fn getxattr(fd: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> Res
     })
 }
 
+/// getxattr(2) on an open file; an empty `value` asks for the length.
+pub(crate) fn fgetxattr(file: &File, name: &CStr, value: &mut [u8]) -> Result<usize, Errno> {
+    let fd = file.as_raw_fd();
+    // SAFETY: a C string that outlives the call; at most `len` bytes go to the borrowed buffer.
+    let count =
+        unsafe { libc::fgetxattr(fd, name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    size(count)
+}
+
 /// `struct xattr_args`.
 #[repr(C)]
 struct XattrArguments {

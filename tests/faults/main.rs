@@ -59,28 +59,18 @@ fn main() -> ExitCode {
     if args.list {
         return libtest_mimic::run(&args, trials(None)).exit_code();
     }
-    if let Err(reason) = alone::enter() {
-        eprintln!("the tests of faults cannot run: {reason}");
+    let disk = alone::enter().and_then(|()| {
+        let census = alone::Census::take();
+        Ok((census, Disk::new(DISK_BYTES)?))
+    });
+    let Some((census, disk)) = alone::or_tell("tests of faults", disk) else {
         return ExitCode::FAILURE;
-    }
-    let census = alone::Census::take();
-    let disk = match Disk::new(DISK_BYTES) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            eprintln!("the tests of faults cannot run: {reason}");
-            return ExitCode::FAILURE;
-        }
     };
     let image = disk.path().with_file_name("ext4.image");
     let ground = Arc::new(Ground { disk, numbers: AtomicU32::new(0) });
     let conclusion = libtest_mimic::run(&args, trials(Some(&ground)));
     drop(ground);
-    let left = census.leftovers(&[image]);
-    if !left.is_empty() {
-        eprintln!("left behind:\n  {}", left.join("\n  "));
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
+    census.conclude(&conclusion, &[image])
 }
 
 fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {

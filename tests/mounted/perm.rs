@@ -26,6 +26,7 @@ behaviours! {
         acl_set_by_users,
         xattrs_of_users,
         trusted_names_are_hidden,
+        trusted_names_are_shown_by_capability,
         security_names_are_shown,
         open_descriptors_outlive_chmod,
         users_see_each_others_writes,
@@ -352,6 +353,26 @@ fn trusted_names_are_hidden(t: &mut Trace) {
     t.is("listx f", "trusted.secret user.open");
     t.ok("rmx f user.open");
     t.user(ALICE).is("listx f", "");
+}
+
+fn trusted_names_are_shown_by_capability(t: &mut Trace) {
+    t.ok("put f hello");
+    t.ok("chmod f 666");
+    t.ok("setx f trusted.secret 1");
+    t.ok("setx f user.open 2");
+    let mut names_for = |who: &str, expected: &str| {
+        let line = format!("exec /usr/bin/setpriv {who} getfattr -m - f");
+        let answer = format!("#%20file:%20f%0a{expected}user.open%0a%0a exit status: 0");
+        t.user(SECOND).is(&line, &answer);
+    };
+    names_for("--no-new-privs", "trusted.secret%0a");
+    names_for("--bounding-set -sys_admin", "");
+    let alice = "--reuid 1001 --regid 1001 --clear-groups";
+    names_for(&format!("{alice} --inh-caps +sys_admin"), "");
+    names_for(
+        &format!("{alice} --inh-caps +sys_admin --ambient-caps +sys_admin"),
+        "trusted.secret%0a",
+    );
 }
 
 fn security_names_are_shown(t: &mut Trace) {

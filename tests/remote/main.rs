@@ -67,24 +67,14 @@ fn main() -> ExitCode {
     if args.list {
         return libtest_mimic::run(&args, trials()).exit_code();
     }
-    let rings = alone::enter()
-        .and_then(|()| Rings::switch("Y").map_err(|error| format!("switch io_uring on: {error}")));
-    let rings = match rings {
-        Ok(rings) => rings,
-        Err(reason) => {
-            eprintln!("the tests of remote sources cannot run: {reason}");
-            return ExitCode::FAILURE;
-        }
+    let rings = alone::enter().and_then(|()| Rings::on());
+    let Some(rings) = alone::or_tell("tests of remote sources", rings) else {
+        return ExitCode::FAILURE;
     };
     let census = alone::Census::take();
     let conclusion = libtest_mimic::run(&args, trials());
     drop(rings);
-    let left = census.leftovers(&[]);
-    if !left.is_empty() {
-        eprintln!("left behind:\n  {}", left.join("\n  "));
-        return ExitCode::FAILURE;
-    }
-    conclusion.exit_code()
+    census.conclude(&conclusion, &[])
 }
 
 fn trials() -> Vec<Trial> {

@@ -30,14 +30,14 @@ const ATTEMPTS: usize = 4;
 fn requests_per_operation() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/requests/expected.txt");
     if std::env::var_os("FUSEWIRE_BLESS").is_some() {
-        std::fs::write(&path, table().join("\n") + "\n").expect("the checkout can be written to");
+        std::fs::write(&path, least().join("\n") + "\n").expect("the checkout can be written to");
     }
     let expected = std::fs::read_to_string(&path).expect("it is a part of the checkout");
     let expected: Vec<&str> = expected.lines().collect();
     let mut wrong: Vec<usize> = (0..expected.len()).collect();
     let mut differences = String::new();
     for _ in 0..ATTEMPTS {
-        let found = table();
+        let found: Vec<String> = table().into_iter().map(|(_, line)| line).collect();
         assert_eq!(found.len(), expected.len(), "FUSEWIRE_BLESS=1 writes down what is new");
         wrong.retain(|line| found[*line] != expected[*line]);
         differences.clear();
@@ -54,8 +54,21 @@ fn requests_per_operation() {
     );
 }
 
-/// The table as text, a line for each operation of each profile.
-fn table() -> Vec<String> {
+/// The table with the fewest requests that any of several runs found, line by line.
+fn least() -> Vec<String> {
+    let mut least = table();
+    for _ in 1..ATTEMPTS {
+        for (kept, found) in least.iter_mut().zip(table()) {
+            if found.0 < kept.0 {
+                *kept = found;
+            }
+        }
+    }
+    least.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The table as text, a line for each operation of each profile, and how many requests it tells of.
+fn table() -> Vec<(u64, String)> {
     // In namespaces of its own: nobody else sees the mounts or meets the control sockets.
     let output = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--net", env!("CARGO_BIN_EXE_fusewire")])
@@ -70,7 +83,7 @@ fn table() -> Vec<String> {
         for cost in &profile.operations {
             match PROGRAMS.iter().find(|(name, _)| *name == cost.operation) {
                 Some((_, most)) => check_program(&profile.name, cost, *most),
-                None => lines.push(line(&profile.name, cost)),
+                None => lines.push((cost.blocking(), line(&profile.name, cost))),
             }
         }
     }

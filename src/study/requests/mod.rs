@@ -11,6 +11,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 use nix::sys::statfs::statfs;
@@ -54,6 +55,11 @@ const PROFILES: [(&str, &str); 8] = [
     (READ_MOSTLY, "profile=read-mostly,coherence=watch"),
 ];
 
+/// How often at most, and how far apart, it is looked whether the watch has come to rest, and how many
+/// looks in a row have to find the same: the watch may have to wait for a CPU.
+const LOOKS: usize = 100;
+const LOOK: Duration = Duration::from_millis(20);
+const ALIKE: usize = 3;
 /// Requests that nobody waits for.
 const ASYNCHRONOUS: [&str; 4] = ["RELEASE", "RELEASEDIR", "FORGET", "BATCH_FORGET"];
 /// What tells that everything before it was counted; no operation of the table sends it.
@@ -206,7 +212,26 @@ fn cost(operation: &Operation, mounted: &Mounted) -> Result<Cost, StudyError> {
         *count -= before.get(opcode).copied().unwrap_or_default();
         *count > 0 && opcode != MARK
     });
+    if operation.writes {
+        settle(mounted)?;
+    }
     Ok(Cost { operation: operation.name.to_owned(), times: operation.times, requests })
+}
+
+/// Waits until the watch has told the kernel of what a writer has left, where there is one: else what
+/// comes next would find more or less in the kernel's caches, as it happens.
+fn settle(mounted: &Mounted) -> Result<(), StudyError> {
+    let (mut before, mut alike) = (None, 0);
+    for _ in 0..LOOKS {
+        let coherence = mounted.snapshot()?.unwrap_or_default().coherence;
+        let now = (coherence.events, coherence.notifications);
+        alike = if before.replace(now) == Some(now) { alike + 1 } else { 0 };
+        if coherence.mode != "watch" || alike == ALIKE {
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// What was asked until now, by opcode.
