@@ -197,8 +197,9 @@ impl Local {
             true => objfd::direct_alignment(fd.as_fd()),
             false => 1,
         };
-        let file = Some(shared(fd));
-        let open = OpenFile { file, inode, flags, mode, direct_alignment };
+        let file = shared(fd);
+        inode.opened(&file);
+        let open = OpenFile { file: Some(file), inode, flags, mode, direct_alignment };
         let fh = self.handles.open_file(open);
         Ok(Opened { fh, flags: open_flags, backing })
     }

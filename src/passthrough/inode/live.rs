@@ -1,9 +1,10 @@
 //! The few inodes of which there is more than their nodeid: those that have a descriptor, are open,
 //! or are being worked on.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::known::Key;
 use crate::fs::NodeId;
@@ -21,6 +22,8 @@ pub(in crate::passthrough) struct Inode {
     listed: AtomicBool,
     /// Who reads and writes its data while it is open.
     pub(in crate::passthrough) data: Mutex<OpenState>,
+    /// The files that are open of it, where nothing but its name leads to it: it may lose that.
+    files: Mutex<Vec<Weak<File>>>,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,7 @@ impl Inode {
             used: AtomicBool::new(false),
             listed: AtomicBool::new(false),
             data: Mutex::default(),
+            files: Mutex::default(),
         }
     }
 
@@ -110,6 +114,21 @@ impl Inode {
             *slot = Slot::Closed;
         }
         cached
+    }
+
+    /// `file` was opened of it.
+    pub(in crate::passthrough) fn opened(&self, file: &Arc<File>) {
+        if let Key::Number { .. } = self.key {
+            let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.retain(|file| file.strong_count() > 0);
+            files.push(Arc::downgrade(file));
+        }
+    }
+
+    /// A file that is open of it, if one was told of.
+    pub(super) fn open_file(&self) -> Option<Arc<File>> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.iter().find_map(Weak::upgrade)
     }
 
     /// Whether there is nothing of it that has to be remembered.
