@@ -61,13 +61,13 @@ impl Local {
     pub(super) fn do_getattr(&self, nodeid: NodeId, fh: Option<Fh>) -> Result<Attributes> {
         let stat = match fh.and_then(|fh| self.handles.file(fh).ok()?.file) {
             Some(file) => fstat(&file)?,
-            None => fstat(&self.object(nodeid)?)?,
+            None => fstat(&self.inodes.fd(nodeid)?)?,
         };
         Ok(self.attributes(nodeid, &stat))
     }
 
     pub(super) fn do_statx(&self, nodeid: NodeId, args: &abi::StatxIn) -> Result<StatxReply> {
-        let fd = self.object(nodeid)?;
+        let fd = self.inodes.fd(nodeid)?;
         let flags = i32::try_from(args.sx_flags).map_err(|_| Errno::EINVAL)?;
         let stat = objfd::statx(fd.as_fd(), flags & libc::AT_STATX_SYNC_TYPE, args.sx_mask)?;
         Ok(StatxReply { stat, valid: self.attr_valid(nodeid) })
@@ -83,7 +83,7 @@ impl Local {
     ) -> Result<Attributes> {
         self.admit(caller)?;
         let valid = SetattrValid::from_bits_retain(args.valid);
-        let fd = self.object(nodeid)?;
+        let fd = self.inodes.fd(nodeid)?;
         let changes = SetattrValid::MODE
             | SetattrValid::UID
             | SetattrValid::GID
@@ -124,7 +124,7 @@ impl Local {
     }
 
     pub(super) fn do_access(&self, nodeid: NodeId, mask: u32) -> Result<()> {
-        let fd = self.object(nodeid)?;
+        let fd = self.inodes.fd(nodeid)?;
         let mask =
             i32::try_from(mask).ok().and_then(AccessFlags::from_bits).ok_or(Errno::EINVAL)?;
         faccessat(objfd::links()?, ProcLink::new(fd.as_fd()).name(), mask, AtFlags::AT_EACCESS)
@@ -133,7 +133,7 @@ impl Local {
     #[expect(clippy::cast_possible_truncation, reason = "the wire has 32 bits for small sizes")]
     #[expect(clippy::cast_sign_loss, reason = "sizes are not negative")]
     pub(super) fn do_statfs(&self, nodeid: NodeId) -> Result<abi::Kstatfs> {
-        let stat = fstatfs(&*self.object(nodeid)?)?;
+        let stat = fstatfs(&*self.inodes.fd(nodeid)?)?;
         Ok(abi::Kstatfs {
             blocks: stat.blocks(),
             bfree: stat.blocks_free(),

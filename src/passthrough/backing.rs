@@ -9,11 +9,10 @@
 //! The counts here lag behind the kernel's, because RELEASE is sent after the fact. They lag on the
 //! safe side: a file that seems still open gets the mode it had.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -65,8 +64,6 @@ pub(super) struct OpenState {
     /// Who may store to the file without that FUSE's inode knows.
     storers: Storers,
     backing: Option<Backing>,
-    /// A descriptor of the last open that has one.
-    file: Weak<File>,
 }
 
 /// Passthrough opens for writing, and mappings that they leave behind: FUSE forgets its open file with
@@ -361,16 +358,6 @@ impl Inode {
     /// Whether it is open by passthrough, or seems to be.
     pub(super) fn is_passed_through(&self) -> bool {
         self.data.lock().unwrap_or_else(PoisonError::into_inner).passthrough > 0
-    }
-
-    /// An open has this descriptor.
-    pub(super) fn opened_as(&self, file: &Arc<File>) {
-        self.data.lock().unwrap_or_else(PoisonError::into_inner).file = Arc::downgrade(file);
-    }
-
-    /// A descriptor of an open, if there is one: it takes calls that an O_PATH descriptor does not.
-    pub(super) fn open_file(&self) -> Option<Arc<File>> {
-        self.data.lock().unwrap_or_else(PoisonError::into_inner).file.upgrade()
     }
 
     /// Whether it is open, may be mapped, or has a backing file for when it is opened again.

@@ -107,15 +107,6 @@ impl HandleTable {
         }
     }
 
-    /// A descriptor of `inode` that somebody has it open by, if anyone has.
-    pub(super) fn any_of(&self, inode: &Arc<Inode>) -> Option<Arc<File>> {
-        self.files.iter().find_map(|slab| {
-            let slab = slab.read().unwrap_or_else(PoisonError::into_inner);
-            let mut all = slab.places.iter().filter_map(|place| place.value.as_ref());
-            all.find_map(|open| open.file.clone().filter(|_| Arc::ptr_eq(&open.inode, inode)))
-        })
-    }
-
     pub(super) fn dir(&self, fh: Fh) -> Result<Arc<OpenDir>> {
         find(&self.dirs, fh)
     }

@@ -48,13 +48,7 @@ impl Local {
             // Somebody's lease: EWOULDBLOCK, and a thread that may wait for its holder does it again.
             daemon_flags |= OFlag::O_NONBLOCK;
         }
-        let reopen = || match self.inodes.open(&inode, daemon_flags) {
-            Err(Errno::ESTALE) => {
-                self.object(nodeid)?;
-                self.inodes.open(&inode, daemon_flags)
-            }
-            opened => opened,
-        };
+        let reopen = || self.inodes.open(&inode, daemon_flags);
         let fd = match flags.contains(OFlag::O_TRUNC) {
             true => {
                 caller::keep_suid(args.open_flags & abi::OPEN_KILL_SUIDGID == 0);
@@ -96,20 +90,6 @@ impl Local {
         let file = shared(self.inodes.open(&open.inode, daemon_flags(open.flags))?);
         self.handles.keep(fh, &file);
         Ok((open, file))
-    }
-
-    /// An O_PATH descriptor of an object. That somebody has it open keeps it reachable, where nothing
-    /// else leads to it since it was removed, or moved, behind the mount.
-    pub(super) fn object(&self, nodeid: NodeId) -> Result<Arc<OwnedFd>> {
-        let inode = self.inodes.get(nodeid)?;
-        match self.inodes.fd_of(&inode) {
-            Err(Errno::ESTALE) => {
-                let file = self.handles.any_of(&inode).ok_or(Errno::ESTALE)?;
-                let open = || objfd::reopen(file.as_fd(), OFlag::O_PATH);
-                Ok(self.inodes.keep(&inode, self.inodes.make_room(open)?))
-            }
-            fd => fd,
-        }
     }
 
     pub(super) fn do_create(
@@ -222,7 +202,7 @@ impl Local {
             false => 1,
         };
         let file = shared(fd);
-        inode.opened_as(&file);
+        inode.opened(&file);
         let open = OpenFile { file: Some(file), inode, flags, mode, direct_alignment };
         let fh = self.handles.open_file(open);
         Ok(Opened { fh, flags: open_flags, backing })

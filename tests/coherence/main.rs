@@ -11,6 +11,7 @@ mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod elsewhere;
+mod held;
 mod helper;
 mod overflow;
 mod sources;
@@ -40,6 +41,7 @@ const TESTS: &[(&str, Body)] = &[
     ("changes::every_kind", changes::every_kind),
     ("changes::soon", changes::soon),
     ("elsewhere::nothing_expires", elsewhere::nothing_expires),
+    ("held::stay_reachable", held::stay_reachable),
     ("helper::stopped", helper::stopped),
     ("helper::killed", helper::killed),
     ("overflow::every_time", overflow::every_time),

@@ -11,10 +11,7 @@ use crate::common::disk::{Mounted, mount_at};
 use crate::{Ground, until};
 
 pub(crate) fn tmpfs(ground: &Ground) -> Result<(), String> {
-    let target = ground.mountpoint();
-    mount(Some("none"), &target, Some("tmpfs"), MsFlags::empty(), Some("size=64m"))
-        .map_err(|errno| format!("mount a tmpfs: {errno}"))?;
-    let _mounted = Mounted::new(target.clone());
+    let (_mounted, target) = memory(ground)?;
     is_coherent(ground, &target, "watch", "")
 }
 
@@ -33,16 +30,7 @@ pub(crate) fn btrfs(ground: &Ground) -> Result<(), String> {
 }
 
 pub(crate) fn overlay(ground: &Ground) -> Result<(), String> {
-    let (upper, target) = ground.pair();
-    let folders = ["lower", "upper", "work"].map(|name| upper.join(name));
-    for folder in &folders {
-        fs::create_dir(folder).map_err(|error| error.to_string())?;
-    }
-    let [lower, upper, work] = folders.map(|folder| folder.display().to_string());
-    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-    mount(Some("none"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-        .map_err(|errno| format!("mount an overlay: {errno}"))?;
-    let _mounted = Mounted::new(target.clone());
+    let (_mounted, target) = layers(ground)?;
     is_coherent(ground, &target, "timeout=1", "file handles")
 }
 
@@ -104,6 +92,43 @@ pub(crate) fn removed(ground: &Ground) -> Result<(), String> {
         other => return Err(format!("creating in a removed source: {other:?}")),
     }
     Ok(())
+}
+
+/// Runs `test` in a new source on each of `kinds`: ext4, tmpfs, overlay.
+pub(crate) fn with_each(
+    ground: &Ground,
+    kinds: &[&str],
+    test: impl Fn(&Path) -> Result<(), String>,
+) -> Result<(), String> {
+    for kind in kinds {
+        let (_mounted, source) = match *kind {
+            "tmpfs" => memory(ground).map(|(mounted, target)| (Some(mounted), target))?,
+            "overlay" => layers(ground).map(|(mounted, target)| (Some(mounted), target))?,
+            _ => (None, ground.pair().0),
+        };
+        test(&source).map_err(|reason| format!("on {kind}: {reason}"))?;
+    }
+    Ok(())
+}
+
+fn memory(ground: &Ground) -> Result<(Mounted, PathBuf), String> {
+    let target = ground.mountpoint();
+    mount(Some("none"), &target, Some("tmpfs"), MsFlags::empty(), Some("size=64m"))
+        .map_err(|errno| format!("mount a tmpfs: {errno}"))?;
+    Ok((Mounted::new(target.clone()), target))
+}
+
+fn layers(ground: &Ground) -> Result<(Mounted, PathBuf), String> {
+    let (upper, target) = ground.pair();
+    let folders = ["lower", "upper", "work"].map(|name| upper.join(name));
+    for folder in &folders {
+        fs::create_dir(folder).map_err(|error| error.to_string())?;
+    }
+    let [lower, upper, work] = folders.map(|folder| folder.display().to_string());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    mount(Some("none"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .map_err(|errno| format!("mount an overlay: {errno}"))?;
+    Ok((Mounted::new(target.clone()), target))
 }
 
 /// A file system of its own, made by `mkfs`.

@@ -149,33 +149,24 @@ fn main() -> ExitCode {
     }
     let rings = alone::enter()
         .and_then(|()| install(&plan))
-        .and_then(|()| Rings::switch("Y").map_err(|error| format!("switch io_uring on: {error}")));
-    let (register, rings) = match (Register::read(), rings) {
-        (Ok(register), Ok(rings)) => (register, rings),
-        (Err(reason), _) | (_, Err(reason)) => {
-            eprintln!("the suites cannot run: {reason}");
-            return ExitCode::FAILURE;
-        }
+        .and_then(|()| Rings::on())
+        .and_then(|rings| Ok((rings, Register::read()?)));
+    let Some((rings, register)) = alone::or_tell("suites", rings) else {
+        return ExitCode::FAILURE;
     };
     let census = alone::Census::take();
     let world = Arc::new(World::new(plan.clone(), register));
     let conclusion = libtest_mimic::run(&args, trials(&plan, Some(&world)));
     drop(rings);
-    let mut failed = conclusion.has_failed();
     let table = world.table();
     print!("{}", table.text(&world.register));
     if let Some(path) = std::env::var_os("FUSEWIRE_SUITES_JSON")
         && let Err(error) = std::fs::write(&path, table.json())
     {
         eprintln!("write {}: {error}", path.display());
-        failed = true;
+        return ExitCode::FAILURE;
     }
-    let left = census.leftovers(&[]);
-    if !left.is_empty() {
-        eprintln!("left behind:\n  {}", left.join("\n  "));
-        failed = true;
-    }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    census.conclude(&conclusion, &[])
 }
 
 /// Brings the programs that are missing.

@@ -1,9 +1,10 @@
 //! The few inodes of which there is more than their nodeid: those that have a descriptor, are open,
 //! or are being worked on.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::known::Key;
 use crate::fs::NodeId;
@@ -21,6 +22,16 @@ pub(in crate::passthrough) struct Inode {
     listed: AtomicBool,
     /// Who reads and writes its data while it is open.
     pub(in crate::passthrough) data: Mutex<OpenState>,
+    files: Mutex<Files>,
+}
+
+/// Open files of an inode.
+#[derive(Debug, Default)]
+struct Files {
+    /// The last that was opened.
+    last: Weak<File>,
+    /// All of them, where nothing but its name leads to the inode: it may lose that.
+    all: Vec<Weak<File>>,
 }
 
 #[derive(Debug)]
@@ -41,6 +52,7 @@ impl Inode {
             used: AtomicBool::new(false),
             listed: AtomicBool::new(false),
             data: Mutex::default(),
+            files: Mutex::default(),
         }
     }
 
@@ -110,6 +122,23 @@ impl Inode {
             *slot = Slot::Closed;
         }
         cached
+    }
+
+    /// `file` was opened of it.
+    pub(in crate::passthrough) fn opened(&self, file: &Arc<File>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.last = Arc::downgrade(file);
+        if let Key::Number { .. } = self.key {
+            files.all.retain(|file| file.strong_count() > 0);
+            files.all.push(Arc::downgrade(file));
+        }
+    }
+
+    /// A file that is open of it, if one was told of: it takes calls that an O_PATH descriptor does not,
+    /// and is there whatever became of the name.
+    pub(in crate::passthrough) fn open_file(&self) -> Option<Arc<File>> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.last.upgrade().or_else(|| files.all.iter().find_map(Weak::upgrade))
     }
 
     /// Whether there is nothing of it that has to be remembered.

@@ -30,20 +30,19 @@ impl InodeTable {
         if let Some(fd) = inode.open_fd() {
             return Ok(fd);
         }
-        Ok(self.keep(inode, self.path_fd(inode)?))
-    }
-
-    /// Keeps a descriptor of `inode` in the cache if there is none yet; tells the one that is there.
-    pub(in crate::passthrough) fn keep(&self, inode: &Arc<Inode>, fd: OwnedFd) -> Arc<OwnedFd> {
-        let fd = inode.offer(Arc::new(fd));
+        let fd = inode.offer(Arc::new(self.path_fd(inode)?));
         self.admit(inode);
-        fd
+        Ok(fd)
     }
 
     fn path_fd(&self, inode: &Inode) -> Result<OwnedFd> {
         match &inode.key {
             Key::Handle(handle) => self.open_path(handle),
-            Key::Number { .. } => self.walk_to(inode.nodeid),
+            Key::Number { .. } => self.walk_to(inode.nodeid).or_else(|errno| {
+                // Whatever became of the name, an open file leads there.
+                let file = inode.open_file().filter(|_| errno == Errno::ESTALE).ok_or(errno)?;
+                self.make_room(|| objfd::reopen(file.as_fd(), OFlag::O_PATH))
+            }),
         }
     }
 
