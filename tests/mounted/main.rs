@@ -106,10 +106,9 @@ const STACKED: Setting = setting("uring", "passthrough", "stacked", "");
 /// What is played on it: whatever reads and writes, and the names of it.
 const ON_STACKED: &[&str] =
     &["attr", "open", "data", "mmap", "dir", "names", "rename", "xattr", "alloc", "mixing"];
-/// Save for these: FUSE takes O_DIRECT at any offset; what is deleted below can not be opened again
-/// without its name; and one that waits a second for each of many changes below is too slow.
-const NOT_ON_STACKED: &[&str] =
-    &["direct_unaligned", "asking_more_of_it_once_it_is_gone", "every_pair_closed_in_between"];
+/// Save for these: FUSE takes O_DIRECT at any offset, and one that waits a second for each of many
+/// changes below is too slow.
+const NOT_ON_STACKED: &[&str] = &["direct_unaligned", "every_pair_closed_in_between"];
 
 /// The same file system on the session loop of the crate fuser.
 const BASELINE: Setting = setting("fuser", "copy", "fuser", "");

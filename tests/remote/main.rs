@@ -46,8 +46,10 @@ const TESTS: [(&str, Body); 6] = [
     ("silent::for_a_while", silent::for_a_while),
 ];
 
+type Program = fn() -> Result<(), String>;
+
 /// File systems of other programs.
-const PROGRAMS: [(&str, fn() -> Result<(), String>); 3] = [
+const PROGRAMS: [(&str, Program); 3] = [
     ("programs::sshfs", programs::sshfs),
     ("programs::gocryptfs", programs::gocryptfs),
     ("programs::encfs", programs::encfs),
@@ -78,7 +80,7 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    let program = |(name, body): (&'static str, fn() -> Result<(), String>)| {
+    let program = |(name, body): (&'static str, Program)| {
         Trial::test(name, move || within(TIME_LIMIT, name, body).map_err(Into::into))
     };
     let mut trials: Vec<Trial> = PROGRAMS.into_iter().map(program).collect();

@@ -156,7 +156,7 @@ fn used(daemon: &Daemon, links: bool) -> Result<(), String> {
     file.sync_all().map_err(step("fsync"))?;
     drop(file);
     let mut file = OpenOptions::new().append(true).open(here.join("folder/file"));
-    file.as_mut().map_err(|error| text(error))?.write_all(b"end").map_err(step("append"))?;
+    file.as_mut().map_err(|error| error.to_string())?.write_all(b"end").map_err(step("append"))?;
     drop(file);
     fs::rename(here.join("folder/file"), here.join("moved")).map_err(step("rename"))?;
     same("the old name", !here.join("folder/file").exists())?;
