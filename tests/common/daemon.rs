@@ -176,6 +176,20 @@ impl Daemon {
         }
     }
 
+    /// The same once nothing moves any more: a request is counted a moment after its reply.
+    pub(crate) fn settled(&self) -> Result<Snapshot, String> {
+        let deadline = Instant::now() + READY_WITHIN;
+        let mut last = self.stats()?;
+        loop {
+            thread::sleep(Duration::from_millis(20));
+            let now = self.stats()?;
+            if now.totals == last.totals || Instant::now() > deadline {
+                return Ok(now);
+            }
+            last = now;
+        }
+    }
+
     fn stats_once(&self) -> Result<Snapshot, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fusewire"));
         let output = command.arg("stats").arg(&self.mountpoint).arg("--json").output();

@@ -194,6 +194,20 @@ impl Served {
         serde_json::from_str(&text).map_err(|error| format!("fusewire stats: {error}: {text}"))
     }
 
+    /// The same once nothing moves any more: a request is counted a moment after its reply.
+    pub(crate) fn settled(&self) -> Result<Snapshot, String> {
+        let deadline = Instant::now() + READY_WITHIN;
+        let mut last = self.stats()?;
+        loop {
+            thread::sleep(Duration::from_millis(20));
+            let now = self.stats()?;
+            if now.totals == last.totals || Instant::now() > deadline {
+                return Ok(now);
+            }
+            last = now;
+        }
+    }
+
     /// Where its threads are, and what it said.
     pub(crate) fn report(&self) -> String {
         let log = fs::read_to_string(self.log.path()).unwrap_or_default();

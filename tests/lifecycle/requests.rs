@@ -43,7 +43,7 @@ pub(crate) fn no_data(ground: &Ground) -> Result<(), String> {
     fio("randwrite", &[&random as &[&str], &["--rw=randwrite"]].concat())?;
     fio("randrw", &[&random as &[&str], &["--rw=randrw", "--direct=1"]].concat())?;
     fio("mmap", &["--rw=randrw", "--bs=4k", "--io_size=8m", "--ioengine=mmap"])?;
-    let stats = served.stats()?;
+    let stats = served.settled()?;
     for opcode in ["READ", "WRITE"] {
         if count(&stats, opcode) != 0 {
             return Err(format!("{} {opcode} requests", count(&stats, opcode)));
@@ -82,9 +82,9 @@ fn questions(served: &Served, at: &Path) -> Result<Asked, String> {
         })
     };
     write(1000)?;
-    let before = served.stats()?;
+    let before = served.settled()?;
     write(9000)?;
-    let after = served.stats()?;
+    let after = served.settled()?;
     Ok(NAMES.iter().map(|name| (*name, count(&before, name), count(&after, name))).collect())
 }
 
@@ -105,9 +105,9 @@ pub(crate) fn none_at_all(ground: &Ground) -> Result<(), String> {
             return Err("a file could be opened for writing".to_owned());
         }
         look_around(&mountpoint)?;
-        let before = served.stats()?;
+        let before = served.settled()?;
         look_around(&mountpoint)?;
-        let after = served.stats()?;
+        let after = served.settled()?;
         let asked: Vec<_> = after
             .requests
             .iter()
@@ -173,7 +173,7 @@ pub(crate) fn no_attributes(ground: &Ground) -> Result<(), String> {
     if !said.contains("not supported") {
         return Err(format!("getfattr: {said:?}"));
     }
-    let asked = count(&served.stats()?, "GETXATTR");
+    let asked = count(&served.settled()?, "GETXATTR");
     if asked > 1 {
         return Err(format!("{asked} GETXATTR after the first was refused"));
     }

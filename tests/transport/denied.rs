@@ -19,11 +19,12 @@ use super::{TURN, on_cpu};
 
 /// A machine on which rings can be had, a source and a place to mount it.
 pub(super) struct Ground {
-    _turn: MutexGuard<'static, ()>,
-    _rings: Rings,
-    _disk: Disk,
     source: PathBuf,
     mountpoint: PathBuf,
+    _disk: Disk,
+    _rings: Rings,
+    // Dropped last: the next test must not set the switch before it is as this one found it.
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Ground {
@@ -33,7 +34,7 @@ impl Ground {
         let disk = Disk::new(256 << 20).expect("make a disk");
         let (source, mountpoint) = (disk.directory("source"), disk.mountpoint("mount"));
         fs::write(source.join("file"), "hello").expect("write");
-        Ground { _turn: turn, _rings: rings, _disk: disk, source, mountpoint }
+        Ground { source, mountpoint, _disk: disk, _rings: rings, _turn: turn }
     }
 
     pub(super) fn mount(

@@ -48,9 +48,9 @@ fn with_mount(switch: &str, options: &str, body: impl FnOnce(&Path, &Path, &Daem
     body(&source, &mountpoint, &daemon);
 }
 
-/// Has somebody hold a lease on a file while it is opened for writing through the mount, and the
-/// longest that anybody else's stat on the same CPU takes meanwhile.
-fn longest_stat_beside_a_blocked_open(source: &Path, mountpoint: &Path) -> Duration {
+/// Has somebody hold a lease on a file while it is opened for writing through the mount: how long
+/// anybody else's stats on the same CPU take meanwhile, the shortest first.
+fn stats_beside_a_blocked_open(source: &Path, mountpoint: &Path) -> Vec<Duration> {
     // The kernel tells the holder of a lease by SIGIO, which would end the test.
     raw::ignore_signal(libc::SIGIO);
     let leased = File::open(source.join("file")).expect("open the source's file");
@@ -67,33 +67,41 @@ fn longest_stat_beside_a_blocked_open(source: &Path, mountpoint: &Path) -> Durat
     };
     on_cpu_0();
     thread::sleep(Duration::from_millis(200));
-    let mut longest = Duration::ZERO;
-    for round in 0..100 {
-        let start = Instant::now();
-        // A name that is not cached: the daemon has to answer.
-        let missing = fs::metadata(mountpoint.join(format!("missing-{round}")));
-        missing.expect_err("there is no such file");
-        longest = longest.max(start.elapsed());
-    }
+    let mut times = times_of_missing(mountpoint, 100);
     assert!(!opened.load(Relaxed), "the lease did not hold the open up: nothing was shown");
     raw::set_lease(&leased, libc::F_UNLCK).expect("give the lease back");
     opener.join().expect("no panic").expect("the open goes on once the lease is given back");
-    longest
+    times.sort_unstable();
+    times
+}
+
+/// How long so many stats of names take that are not cached: the daemon has to answer.
+fn times_of_missing(mountpoint: &Path, count: u32) -> Vec<Duration> {
+    let time = |round| {
+        let start = Instant::now();
+        fs::metadata(mountpoint.join(format!("missing-{round}"))).expect_err("no such file");
+        start.elapsed()
+    };
+    (0..count).map(time).collect()
 }
 
 #[test]
 fn an_open_that_waits_for_a_lease_delays_nobody_on_a_ring() {
     with_mount("Y", "transport=uring", |source, mountpoint, _| {
-        let longest = longest_stat_beside_a_blocked_open(source, mountpoint);
-        assert!(longest < Duration::from_millis(100), "{longest:?}");
+        let times = stats_beside_a_blocked_open(source, mountpoint);
+        // One that waited for the open would wait for as long as the lease holds; how long the
+        // slowest takes else is up to who else runs on this machine.
+        let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+        assert!(median < Duration::from_millis(100), "{times:?}");
+        assert!(longest < Duration::from_secs(5), "{times:?}");
     });
 }
 
 #[test]
 fn an_open_that_waits_for_a_lease_does_not_stop_the_only_worker_of_dev() {
     with_mount("N", "transport=dev,workers=1", |source, mountpoint, _| {
-        let longest = longest_stat_beside_a_blocked_open(source, mountpoint);
-        assert!(longest < Duration::from_secs(2), "{longest:?}");
+        let times = stats_beside_a_blocked_open(source, mountpoint);
+        assert!(times[times.len() - 1] < Duration::from_secs(5), "{times:?}");
     });
 }
 
@@ -117,13 +125,7 @@ fn a_hundred_fsyncs_delay_nobody_on_a_ring() {
             .collect();
         on_cpu_0();
         thread::sleep(Duration::from_millis(200));
-        let mut times: Vec<Duration> = (0..200)
-            .map(|round| {
-                let start = Instant::now();
-                fs::metadata(mountpoint.join(format!("none-{round}"))).expect_err("no such file");
-                start.elapsed()
-            })
-            .collect();
+        let mut times = times_of_missing(mountpoint, 200);
         stop.store(true, Relaxed);
         for syncer in syncers {
             syncer.join().expect("every fsync succeeds");
@@ -131,10 +133,11 @@ fn a_hundred_fsyncs_delay_nobody_on_a_ring() {
         times.sort_unstable();
         let fsync = &daemon.stats().expect("stats").requests["FSYNC"];
         assert!(synced.load(Relaxed) >= 100 && fsync.count >= 100, "{fsync:?}");
-        // An fsync of this disk takes milliseconds, and a hundred of them were waiting.
+        // A stat behind a hundred fsyncs would take as long as all of them.
         let median = times[times.len() / 2];
         let fsync_median = Duration::from_nanos(fsync.latency_ns.p50);
-        assert!(median < fsync_median / 4, "stat {median:?}, fsync {fsync_median:?}");
+        let limit = (fsync_median / 4).max(Duration::from_millis(5));
+        assert!(median < limit, "stat {median:?}, fsync {fsync_median:?}");
     });
 }
 

@@ -17,7 +17,7 @@ fn what_is_read_through_a_pipe_is_what_the_file_holds() {
     with_mount("Y", "data=splice", |source, mountpoint, daemon| {
         fs::write(source.join("long"), content()).expect("write");
         assert!(fs::read(mountpoint.join("long")).expect("read") == content(), "other bytes");
-        let totals = daemon.stats().expect("stats").totals;
+        let totals = daemon.settled().expect("stats").totals;
         // More if a notice of the write above makes the kernel ask again.
         assert!(totals.read_bytes >= LEN as u64, "{totals:?}");
         // All but the last READ, which asks for more than there is.
@@ -40,7 +40,7 @@ fn a_read_that_no_pipe_holds_is_copied() {
             assert_eq!(count, len.min(LEN));
             assert!(memory[..count] == content[..count], "other bytes of {len}");
         }
-        let totals = daemon.stats().expect("stats").totals;
+        let totals = daemon.settled().expect("stats").totals;
         assert!(totals.spliced_bytes >= 68 << 10, "{totals:?}");
     });
 }
@@ -68,6 +68,6 @@ fn a_file_that_is_truncated_meanwhile_is_read_without_errors() {
                 assert_eq!(wrong.count(), 0, "bytes that the file never held");
             }
         });
-        assert_eq!(daemon.stats().expect("stats").totals.errors, 0);
+        assert_eq!(daemon.settled().expect("stats").totals.errors, 0);
     });
 }
