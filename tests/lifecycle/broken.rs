@@ -25,7 +25,7 @@ const PAGE: usize = 4096;
 /// What is written and lost.
 const LOST_BYTES: i64 = 24 << 20;
 /// RELEASE is sent after close(2) has returned.
-const RELEASED_WITHIN: Duration = Duration::from_secs(5);
+const RELEASED_WITHIN: Duration = Duration::from_secs(15);
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()

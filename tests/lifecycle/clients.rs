@@ -157,7 +157,7 @@ fn work(
 ) -> io::Result<()> {
     let until = Instant::now() + time;
     let mut round = 0;
-    while Instant::now() < until {
+    while round == 0 || Instant::now() < until {
         match kind {
             Kind::Write => write(directory, number, round, during)?,
             Kind::Read => read(directory, during)?,

@@ -2,18 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use fusewire::mountinfo::MountTable;
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
 use crate::Ground;
-use crate::launch::{Ender, Launch, Served, eventually};
+use crate::common::disk::Mounted;
+use crate::launch::{ENDS_WITHIN, Ender, Launch, Served, eventually};
 use crate::tool::{fusewire, tool};
 
 const CYCLES: usize = 200;
-const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Who takes the mount away.
 const ENDERS: [Ender; 4] = [
@@ -84,25 +84,35 @@ pub(crate) fn at_once(ground: &Ground) -> Result<(), String> {
 /// The kernel gives a mount's device number away while the daemon that had it is still ending: the
 /// new owner must be found by that number all the same.
 pub(crate) fn number_given_away(ground: &Ground) -> Result<(), String> {
-    given_away(&ground.pair(), &ground.pair())
+    given_away(ground, &ground.pair(), &ground.pair())
 }
 
 /// The new owner is even mounted at the same place: a daemon that ends late must not take the mount
 /// of its successor away.
 pub(crate) fn place_given_away(ground: &Ground) -> Result<(), String> {
     let (first, second) = (ground.pair(), ground.pair());
-    given_away(&first, &(second.0, first.1.clone()))
+    given_away(ground, &first, &(second.0, first.1.clone()))
 }
 
-fn given_away(first: &(PathBuf, PathBuf), second: &(PathBuf, PathBuf)) -> Result<(), String> {
-    for _ in 0..10 {
+fn given_away(
+    ground: &Ground,
+    first: &(PathBuf, PathBuf),
+    second: &(PathBuf, PathBuf),
+) -> Result<(), String> {
+    /// The number that one waits for is not to be another's that does the same.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (aside, _) = ground.pair();
+    for _ in 0..20 {
         let before = Launch::new(&first.0, &first.1, "copy").go()?;
         before.signal(Signal::SIGSTOP)?;
         umount2(&first.1, MntFlags::empty()).map_err(|errno| format!("umount: {errno}"))?;
+        let below = occupy_below(before.minor, &aside)?;
         let after = fusewire().args(["mount", "--data", "copy"]).args([&second.0, &second.1]);
         after.run()?;
+        drop(below);
         let minor = || MountTable::read().ok()?.top_at(&second.1).map(|mount| mount.minor);
-        // Another test may be faster and have the number.
+        // Somebody else may be faster and have the number.
         let shown = minor() == Some(before.minor);
         before.signal(Signal::SIGCONT)?;
         let before = before.ends_well(ENDS_WITHIN);
@@ -123,4 +133,21 @@ fn given_away(first: &(PathBuf, PathBuf), second: &(PathBuf, PathBuf)) -> Result
         }
     }
     Err("the number was never given away: this showed nothing".to_owned())
+}
+
+/// Takes every number of a device that is free and lower than `minor`: the kernel gives the lowest
+/// away, and that is `minor` itself then, unless somebody else has it.
+fn occupy_below(minor: u32, at: &Path) -> Result<Vec<Mounted>, String> {
+    let mut below = Vec::new();
+    loop {
+        mount(Some("none"), at, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+            .map_err(|errno| format!("mount a tmpfs: {errno}"))?;
+        below.push(Mounted::of(at));
+        let table = MountTable::read().map_err(|error| error.to_string())?;
+        let got = table.top_at(at).ok_or("a tmpfs that is not there")?.minor;
+        if got >= minor {
+            below.pop();
+            return Ok(below);
+        }
+    }
 }

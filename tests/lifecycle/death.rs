@@ -12,11 +12,11 @@ use nix::sys::wait::WaitStatus;
 
 use crate::Ground;
 use crate::clients::{self, Client, Ended, Kind};
-use crate::launch::{Launch, Served, eventually};
+use crate::launch::{ENDS_WITHIN, Launch, Served, eventually};
 use crate::tool::fusewire;
 
 /// No client waits longer for a daemon that is gone.
-const CLIENTS_END_WITHIN: Duration = Duration::from_secs(10);
+const CLIENTS_END_WITHIN: Duration = Duration::from_secs(20);
 const KILLS: u64 = 20;
 
 /// Two writers, two readers, and one who makes and removes names.
@@ -75,7 +75,7 @@ fn kill_once(number: u64, source: &Path, mountpoint: &Path) -> Result<usize, Str
     }
     served.umount(&[])?;
     served.is_gone()?;
-    if !eventually(Duration::from_secs(2), || served.end().is_some()) {
+    if !eventually(ENDS_WITHIN, || served.end().is_some()) {
         return Err(format!("it does not die\n{}", served.report()));
     }
     match served.end() {
@@ -98,14 +98,14 @@ pub(crate) fn stopped_and_continued(ground: &Ground) -> Result<(), String> {
         let (source, mountpoint) = ground.pair();
         clients::prepare(&source)?;
         let served = Launch::new(&source, &mountpoint, data).go()?;
-        let limit = Duration::from_secs(20);
+        let limit = Duration::from_secs(40);
         let clients = load(&mountpoint, 0, Duration::from_millis(3600), limit)?;
         thread::sleep(Duration::from_millis(300));
         served.signal(Signal::SIGSTOP)?;
         let stopped = Instant::now();
         // Whoever asks for figures meanwhile is told, not left waiting.
         let asked = fusewire().arg("stats").arg(&mountpoint).output()?;
-        if asked.status.success() || stopped.elapsed() > Duration::from_millis(2900) {
+        if asked.status.success() || stopped.elapsed() > Duration::from_secs(15) {
             return Err(format!(
                 "stats of a stopped daemon: {asked:?} after {:?}",
                 stopped.elapsed()
@@ -143,7 +143,7 @@ pub(crate) fn aborted(ground: &Ground) -> Result<(), String> {
                 return Err("a client worked on after the abort".to_owned());
             }
         }
-        if !eventually(Duration::from_secs(5), || served.end().is_some()) {
+        if !eventually(ENDS_WITHIN, || served.end().is_some()) {
             return Err(format!("the daemon of an aborted connection runs\n{}", served.report()));
         }
         served.is_gone().map_err(|_| {
@@ -189,7 +189,7 @@ pub(crate) fn killed_clients(ground: &Ground) -> Result<(), String> {
 fn closed_in_the_end(served: &Served) -> Result<(), String> {
     let closed =
         || served.stats().is_ok_and(|stats| stats.live.open_files + stats.live.open_dirs == 0);
-    match eventually(Duration::from_secs(5), closed) {
+    match eventually(Duration::from_secs(15), closed) {
         true => Ok(()),
         false => Err(format!("left open in the daemon: {:?}", served.stats()?.live)),
     }

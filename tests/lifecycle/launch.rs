@@ -29,6 +29,9 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) type Ender = fn(&Served) -> Result<(), String>;
 
 const FREED_WITHIN: Duration = Duration::from_secs(3);
+/// A daemon whose mount is gone has nothing to do but to sync the source, for which it may have to
+/// wait for what others write.
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
 /// How to launch a daemon.
 #[derive(Clone, Copy)]
@@ -75,12 +78,25 @@ impl<'a> Launch<'a> {
 
     /// The minor number of the mount's device and who serves it; `started` if that is known.
     fn daemon(&self, started: Option<Pid>) -> Result<(u32, Pid), String> {
-        let target = client::find(self.mountpoint).map_err(|error| error.to_string())?;
-        let pid = target.daemon.ok_or("the mount is there, and nobody listens for it")?;
-        match started.is_none_or(|started| started == pid) && is_child(pid) {
-            true => Ok((target.mount.minor, pid)),
-            false => Err(format!("process {pid} listens for a mount which is not its own")),
-        }
+        let find = || {
+            let target = client::find(self.mountpoint).map_err(|error| error.to_string())?;
+            let pid = target.daemon.ok_or("the mount is there, and nobody listens for it")?;
+            match started.is_none_or(|started| started == pid) && self.is_own(pid) {
+                true => Ok((target.mount.minor, pid)),
+                false => Err(format!("process {pid} listens for a mount which is not its own")),
+            }
+        };
+        // The daemon that had the mount's number before may still be ending.
+        eventually(READY_WITHIN, || find().is_ok());
+        find()
+    }
+
+    /// Whether a process was started by this one, or came to it as an orphan, and is for this mount.
+    fn is_own(&self, pid: Pid) -> bool {
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let at = self.mountpoint.to_string_lossy();
+        waitid(Id::Pid(pid), flags).is_ok() && command.split('\0').any(|word| word == at)
     }
 
     fn args(&self, log: &Path) -> Vec<String> {
@@ -169,7 +185,7 @@ impl Served {
     pub(crate) fn finish(self) -> Result<(), String> {
         // A process that a neighbour is starting has, until its exec is over, copies of descriptors
         // which this one has closed: then the mount is busy, and nobody can be named.
-        let deadline = Instant::now() + Duration::from_secs(1);
+        let deadline = Instant::now() + Duration::from_secs(10);
         while let Err(reason) = self.umount(&[]) {
             if !reason.contains("is busy;") || Instant::now() > deadline {
                 return Err(reason);
@@ -177,7 +193,7 @@ impl Served {
             thread::sleep(Duration::from_millis(5));
         }
         self.is_gone()?;
-        self.ends_well(Duration::from_secs(2))
+        self.ends_well(ENDS_WITHIN)
     }
 
     /// Fails if something of fusewire's is mounted there.
@@ -232,12 +248,6 @@ impl Drop for Served {
             let _ = eventually(FREED_WITHIN, || self.end().is_some());
         }
     }
-}
-
-/// Whether a process was started by this one, or came to it as an orphan.
-fn is_child(pid: Pid) -> bool {
-    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-    waitid(Id::Pid(pid), flags).is_ok()
 }
 
 /// The type of what is on top at `path`, without touching it.

@@ -19,7 +19,7 @@ use crate::tool::{fusewire, tool};
 
 /// What `daemon/signals.rs` grants those who still use a mount, and some time to notice.
 const GRACE: Duration = Duration::from_secs(10);
-const SOON: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(8);
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
@@ -138,9 +138,9 @@ pub(crate) fn terminated_while_held(ground: &Ground) -> Result<(), String> {
     let mut held = Held::open(&mountpoint)?;
     let asked = Instant::now();
     served.signal(Signal::SIGTERM)?;
-    thread::sleep(GRACE - Duration::from_secs(2));
+    thread::sleep(GRACE - Duration::from_secs(4));
     held.works(&source)?;
-    served.ends_well(SOON + SOON)?;
+    served.ends_well(GRACE + SOON)?;
     if asked.elapsed() < GRACE - Duration::from_millis(500) {
         return Err(format!("users had {:?} only", asked.elapsed()));
     }
@@ -166,7 +166,7 @@ pub(crate) fn terminated_twice(ground: &Ground) -> Result<(), String> {
         return Err("SIGTERM does not detach a busy mount".to_owned());
     }
     served.signal(Signal::SIGTERM)?;
-    served.ends_well(Duration::from_secs(1))?;
+    served.ends_well(SOON)?;
     drop(held);
     Ok(())
 }

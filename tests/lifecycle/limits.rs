@@ -242,7 +242,7 @@ fn exhaust(at: &Path, served: &Served) -> Result<(), String> {
     for number in 900..920 {
         drop(open.pop());
         let mut last = None;
-        let reopened = eventually(Duration::from_secs(2), || open_one(number).is_ok());
+        let reopened = eventually(Duration::from_secs(10), || open_one(number).is_ok());
         if !reopened {
             last = open_one(number).err();
         }
@@ -252,7 +252,7 @@ fn exhaust(at: &Path, served: &Served) -> Result<(), String> {
     }
     drop(open);
     let closed = || served.stats().is_ok_and(|stats| stats.live.open_files == 0);
-    if !eventually(Duration::from_secs(5), closed) {
+    if !eventually(Duration::from_secs(15), closed) {
         return Err(format!("after all were closed: {:?}", served.stats()));
     }
     for number in 0..1000 {

@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 
 use crate::Ground;
-use crate::launch::{Launch, Served};
+use crate::launch::{ENDS_WITHIN, Launch, Served};
 use crate::tool::{settle, tool};
 
 /// Longer than the kernel trusts a name or attributes by default.
@@ -89,7 +89,7 @@ pub(crate) fn is_the_mount_point(ground: &Ground) -> Result<(), String> {
         return Err("the names are not what they should be".to_owned());
     }
     served.signal(Signal::SIGTERM)?;
-    served.ends_well(Duration::from_secs(5))?;
+    served.ends_well(ENDS_WITHIN)?;
     let left = fs::read_to_string(source.join("other")).map_err(text)?;
     if left == "through the mount" { Ok(()) } else { Err(format!("left: {left:?}")) }
 }
