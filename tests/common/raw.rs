@@ -15,6 +15,7 @@ use std::path::Path;
 use std::ptr;
 
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 
 /// What an extended-attribute call acts on.
 #[derive(Clone, Copy)]
@@ -94,11 +95,20 @@ pub(crate) fn remove_xattr(on: On<'_>, name: &CStr) -> Result<(), Errno> {
 
 /// statx(2).
 pub(crate) fn statx(path: &Path, flags: i32, mask: u32) -> Result<libc::statx, Errno> {
-    let path = c_path(path)?;
+    statx_at(AT_FDCWD, path, flags, mask)
+}
+
+/// statx(2) from `dir` on.
+pub(crate) fn statx_at(
+    dir: impl AsFd,
+    path: &Path,
+    flags: i32,
+    mask: u32,
+) -> Result<libc::statx, Errno> {
+    let (dir, path) = (dir.as_fd().as_raw_fd(), c_path(path)?);
     let mut buffer = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the kernel fills `buffer`, which is as large as the type that it expects.
-    let result =
-        unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, mask, buffer.as_mut_ptr()) };
+    let result = unsafe { libc::statx(dir, path.as_ptr(), flags, mask, buffer.as_mut_ptr()) };
     Errno::result(result)?;
     // SAFETY: all-zero bytes are a valid `statx`, and the kernel has overwritten them.
     Ok(unsafe { buffer.assume_init() })

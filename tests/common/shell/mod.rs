@@ -9,6 +9,7 @@
 
 mod data;
 mod files;
+mod looks;
 mod names;
 mod xattrs;
 
@@ -50,6 +51,7 @@ impl Shell {
             .or_else(|| files::call(self, &args))
             .or_else(|| data::call(self, &args))
             .or_else(|| xattrs::call(self, &args))
+            .or_else(|| looks::call(self, &args))
             .unwrap_or_else(|| panic!("no such operation: {line}"))
     }
 

@@ -1,0 +1,82 @@
+//! Where the kernel makes a mount differ from native, and which rule of it. Anything else that
+//! differs is a mistake.
+
+use std::collections::BTreeMap;
+
+use crate::steps::Step;
+
+/// What a difference means for the rest of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A mistake.
+    Mistake,
+    /// The kernel makes it so, and what follows can be compared.
+    Excused,
+    /// The kernel makes it so, and from here on everything differs.
+    Ends,
+}
+
+/// What to think of two answers that differ.
+pub(crate) fn judge(
+    step: &Step,
+    native: &Result<String, String>,
+    mounted: &Result<String, String>,
+) -> Verdict {
+    match (step.operation(), native, mounted) {
+        // Whether a piece is aligned for direct I/O, ext4 asks of the part where it has blocks, and the
+        // daemon, which reads in its place, of all of it.
+        ("read" | "pread" | "preadv", Ok(_), Err(errno)) if errno == "EINVAL" => Verdict::Ends,
+        // Natively the bytes go by way of both descriptors, which may be O_DIRECT.
+        ("copy", Err(errno), Ok(_)) if errno == "EINVAL" => Verdict::Ends,
+        // fuse_setattr() lets a change of nothing pass, and says the same to the daemon as where a
+        // write clears set-user-id and set-group-id.
+        ("chown" | "lchown" | "fchown", Err(errno), Ok(_))
+            if errno == "EPERM" && step.line.ends_with("-1 -1") =>
+        {
+            Verdict::Ends
+        }
+        // iterate_dir() asks S_DEAD, which is set for what was removed through the mount only; behind
+        // it, the kernel shows the last listing of an open directory.
+        ("relist", Err(errno), Ok(listing))
+            if errno == "ENOENT"
+                && ["./dir ../dir then", "../dir ./dir then"]
+                    .iter()
+                    .any(|empty| listing.starts_with(empty)) =>
+        {
+            Verdict::Excused
+        }
+        (_, Ok(native), Ok(mounted)) if lost_set_id(native, mounted) => Verdict::Excused,
+        _ => Verdict::Mistake,
+    }
+}
+
+/// Whether two trees differ only as FUSE must.
+pub(crate) fn is_same_tree(
+    native: &BTreeMap<String, String>,
+    mounted: &BTreeMap<String, String>,
+) -> bool {
+    native.len() == mounted.len()
+        && native.iter().zip(mounted).all(|((name, line), (other, theirs))| {
+            name == other && (line == theirs || lost_set_id(line, theirs))
+        })
+}
+
+/// `setuid-under-roots-writes`, `setgid-of-a-member` of the mounted tests: the mount has cleared
+/// set-user-id or set-group-id where native keeps it. Never the other way round.
+fn lost_set_id(native: &str, mounted: &str) -> bool {
+    let parts = |line: &str| -> Option<(String, u32, String)> {
+        let (kind, rest) = line.split_once(' ')?;
+        let (mode, rest) = rest.split_once(' ')?;
+        Some((kind.to_owned(), u32::from_str_radix(mode, 8).ok()?, rest.to_owned()))
+    };
+    let (Some((kind, mode, rest)), Some((their_kind, their_mode, theirs))) =
+        (parts(native), parts(mounted))
+    else {
+        return false;
+    };
+    let lost = mode & !their_mode;
+    kind == "reg"
+        && (kind, rest) == (their_kind, theirs)
+        && their_mode & !mode == 0
+        && lost & !0o6000 == 0
+}
