@@ -44,6 +44,7 @@ sshfs sshfs
 gocryptfs gocryptfs
 encfs encfs
 strace strace
+stress-ng stress-ng
 cc gcc
 make make
 find findutils
@@ -138,6 +139,9 @@ if cargo clippy --version >/dev/null 2>&1; then
 fi
 say "Documentation: cargo doc"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+
+# Before root runs the tests: cargo is this user's.
+[[ $# -gt 0 ]] || scripts/suites.sh --install
 
 say "Tests: cargo test"
 runner=()

@@ -13,7 +13,10 @@ use super::backing::IoMode;
 use super::dir::DirStream;
 use super::inode::Inode;
 use super::shard::{self, SHARDS};
-use crate::fs::{Fh, Result};
+use crate::fs::{Fh, NodeId, Result};
+
+/// What the kernel adds to the flags of an open that executes the file (`__FMODE_EXEC`).
+const EXECUTES: OFlag = OFlag::from_bits_retain(0x20);
 
 /// An open file.
 #[derive(Debug, Clone)]
@@ -109,6 +112,15 @@ impl HandleTable {
 
     pub(super) fn dir(&self, fh: Fh) -> Result<Arc<OpenDir>> {
         find(&self.dirs, fh)
+    }
+
+    /// Whether a program runs from the file `nodeid`, or did until a moment ago.
+    pub(super) fn is_run(&self, nodeid: NodeId) -> bool {
+        let runs = |open: &OpenFile| open.inode.nodeid == nodeid && open.flags.contains(EXECUTES);
+        self.files.iter().any(|slab| {
+            let slab = slab.read().unwrap_or_else(PoisonError::into_inner);
+            slab.places.iter().filter_map(|place| place.value.as_ref()).any(runs)
+        })
     }
 
     pub(super) fn close_file(&self, fh: Fh) -> Option<OpenFile> {

@@ -51,6 +51,13 @@ impl Local {
         let reopen = || self.inodes.open(&inode, daemon_flags);
         let fd = match flags.contains(OFlag::O_TRUNC) {
             true => {
+                if read_only {
+                    // The kernel refuses it as well, but only once this has been answered.
+                    await_release(|| self.handles.is_run(nodeid))?;
+                    if self.handles.is_run(nodeid) {
+                        return Err(Errno::ETXTBSY);
+                    }
+                }
                 caller::keep_suid(args.open_flags & abi::OPEN_KILL_SUIDGID == 0);
                 let _as_caller = impersonate(caller.uid, caller.gid)?;
                 reopen()?
@@ -175,7 +182,7 @@ impl Local {
         made: bool,
     ) -> Result<Opened> {
         if preferred == Preferred::Cached {
-            await_release(&inode)?;
+            await_release(|| inode.is_passed_through())?;
         }
         let candidate = if made { Candidate::made } else { Candidate::of };
         let mode =
@@ -259,12 +266,12 @@ impl Local {
     }
 }
 
-/// Waits a little for opens of `inode` that go by passthrough to end: RELEASE may still be on its way
-/// for one that was closed. As long as there is one, the page cache can not be used.
-fn await_release(inode: &Inode) -> Result<()> {
+/// Waits a little for opens that make a file `busy` to end: RELEASE may still be on its way for one
+/// that was closed. As long as there is one, it decides.
+fn await_release(busy: impl Fn() -> bool) -> Result<()> {
     const PATIENCE: Duration = Duration::from_millis(50);
     let started = Instant::now();
-    while inode.is_passed_through() && started.elapsed() < PATIENCE {
+    while busy() && started.elapsed() < PATIENCE {
         if !caller::is_patient() {
             return Err(Errno::EWOULDBLOCK);
         }

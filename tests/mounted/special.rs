@@ -337,8 +337,10 @@ fn a_running_program_cannot_be_written(t: &mut Trace) {
     t.user(SECOND).err("open w sleep w", "ETXTBSY");
     t.user(SECOND).err("open w sleep rw,append", "ETXTBSY");
     t.user(SECOND).err("truncate sleep 0", "ETXTBSY");
+    t.user(SECOND).err("open w sleep r,trunc", "ETXTBSY");
     t.ok("open r sleep r");
     t.user(THIRD).finish();
+    t.is("exec sleep 0", " exit status: 0");
     t.user(SECOND).ok("open w sleep w");
     t.user(SECOND).ok("close w");
     t.ok("unlink sleep");

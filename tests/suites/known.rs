@@ -34,7 +34,7 @@ pub(crate) struct Register(Vec<Difference>);
 /// How a suite on a mount compares with the suite natively.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Judged {
-    /// Tests that fail natively, whatever they do on the mount.
+    /// Tests that fail natively too.
     pub(crate) natives: usize,
     /// Known differences that showed.
     pub(crate) known: Vec<String>,
@@ -73,7 +73,14 @@ impl Register {
             let known = self.find(suite, setting, &case.name);
             let passes = case.outcome == Outcome::Passed;
             match (before, known) {
-                (Outcome::Failed(_), _) => judged.natives += 1,
+                (Outcome::Failed(_), _) if matches!(case.outcome, Outcome::Failed(_)) => {
+                    judged.natives += 1;
+                }
+                (Outcome::Failed(said), _) => judged.notes.push(format!(
+                    "{} fails natively only: {}",
+                    case.name,
+                    said.trim_end()
+                )),
                 (Outcome::Skipped(_), _) if !matches!(case.outcome, Outcome::Failed(_)) => {}
                 (Outcome::Passed, None) if passes => {}
                 (Outcome::Passed, Some((known, _))) if passes => judged.notes.push(format!(

@@ -12,26 +12,19 @@ pub(crate) const SUITE: Suite = Suite {
     name: "stress-ng",
     play,
     users: false,
-    limits: [Duration::from_secs(90), Duration::from_secs(600)],
+    limits: [Duration::from_secs(60), Duration::from_secs(900)],
 };
 
 /// Those of the short form.
 const SHORT: &[&str] = &[
     "access",
     "chmod",
-    "chown",
     "dentry",
-    "dir",
     "fallocate",
     "fiemap",
-    "filename",
     "flock",
-    "fpunch",
     "getdent",
-    "handle",
-    "lockf",
     "mmap",
-    "open",
     "rename",
     "utime",
     "xattr",
