@@ -66,6 +66,16 @@ pub enum DaemonError {
     /// The mount can not be made.
     #[error(transparent)]
     Session(#[from] MountError),
+    /// It may have too few descriptors for itself.
+    #[error(
+        "RLIMIT_NOFILE is {limit}, of which nothing would be left for files: the least is \
+         {DESCRIPTORS_MIN}; raise the hard limit with `ulimit -n 65536` as root, or with LimitNOFILE= \
+         in a unit of systemd"
+    )]
+    Descriptors {
+        /// The limit that is in force.
+        limit: u64,
+    },
     /// Anything else that the system refused.
     #[error("{action}: {error}")]
     System {
@@ -91,9 +101,20 @@ pub fn run(mut request: cli::Mount) -> Result<(), DaemonError> {
     around(&request, |config| {
         warn_of_submounts(config);
         let config = Config { notifier: Some(THIS_PROGRAM.into()), ..feasible(config) };
-        Ok(Local::new(&config, raise_nofile())?)
+        Ok(Local::new(&config, descriptors()?)?)
     })
 }
+
+/// How many descriptors the daemon may have.
+fn descriptors() -> Result<u64, DaemonError> {
+    match raise_nofile() {
+        limit if limit < DESCRIPTORS_MIN => Err(DaemonError::Descriptors { limit }),
+        limit => Ok(limit),
+    }
+}
+
+/// With fewer the daemon could not start its workers, or not serve anybody afterwards.
+const DESCRIPTORS_MIN: u64 = 64;
 
 /// Even if its file was replaced since.
 const THIS_PROGRAM: &str = "/proc/self/exe";

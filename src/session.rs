@@ -5,6 +5,7 @@ mod handshake;
 mod launch;
 mod mount;
 
+use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -204,7 +205,10 @@ impl Session {
         options: &Options,
         plan: Plan,
     ) -> Result<Session, MountError> {
+        // To be sure of one once it is mounted: what can not be looked at can not be unmounted.
+        let spare = File::open("/dev/null").map_err(system("open a descriptor to spare"))?;
         let device = Arc::new(attach(options)?);
+        drop(spare);
         // From here on an error unmounts.
         let mount = Mount::new(&options.mountpoint)?;
         let mut wanted = fs.wanted();

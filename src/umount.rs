@@ -62,15 +62,21 @@ pub enum UmountError {
     },
     /// Unmounted, but not over.
     #[error(
-        "{} is unmounted, but its daemon (pid {pid}) still runs after {} s",
+        "{} is unmounted, but its daemon (pid {pid}) still runs after {} s; {}",
         path.display(),
-        DAEMON_TIMEOUT.as_secs()
+        DAEMON_TIMEOUT.as_secs(),
+        match stopped {
+            true => format!("somebody has stopped it: `kill -CONT {pid}` lets it end"),
+            false => format!("should it never end, `kill -KILL {pid}`"),
+        }
     )]
     DaemonStays {
         /// Where it was.
         path: PathBuf,
         /// Who stays.
         pid: Pid,
+        /// Whether somebody has stopped it (SIGSTOP).
+        stopped: bool,
     },
 }
 
@@ -190,6 +196,11 @@ impl Process {
     }
 }
 
+fn is_stopped(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|fields| fields.trim_start().starts_with('T'))
+}
+
 /// Field 22 of proc_pid_stat(5); none for a zombie whose threads have all ended, too. Only the last
 /// of them closes the descriptors, and with them the control socket that the next mount may need.
 fn start_time_if_alive(pid: Pid) -> Option<String> {
@@ -206,7 +217,8 @@ fn wait_for(daemon: &Process, path: PathBuf) -> Result<(), UmountError> {
     let deadline = Instant::now() + DAEMON_TIMEOUT;
     while daemon.is_alive() {
         if Instant::now() >= deadline {
-            return Err(UmountError::DaemonStays { path, pid: daemon.pid });
+            let (pid, stopped) = (daemon.pid, is_stopped(daemon.pid));
+            return Err(UmountError::DaemonStays { path, pid, stopped });
         }
         std::thread::sleep(Duration::from_millis(5));
     }

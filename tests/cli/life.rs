@@ -136,7 +136,7 @@ fn a_hung_daemon_hangs_nobody_else() {
     daemon.signal(Signal::SIGSTOP);
     fusewire(["stats", place.at()]).failed(1, &[place.at(), "no answer within 2 s"]);
     let pid = format!("pid {}", daemon.child.id());
-    place.umount(&[]).failed(1, &["is unmounted", &pid, "still runs after 10 s"]);
+    place.umount(&[]).failed(1, &["is unmounted", &pid, "still runs after 10 s", "kill -CONT"]);
     assert_eq!(place.mounted(), None);
     daemon.signal(Signal::SIGCONT);
     assert_eq!(daemon.ended_with(), Some(0), "{}", daemon.log());

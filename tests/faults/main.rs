@@ -12,6 +12,7 @@ mod disk;
 #[path = "../lifecycle/launch.rs"]
 #[allow(dead_code, reason = "the tests of the life cycle use more of it")]
 mod launch;
+mod limits;
 #[path = "../workloads/tool.rs"]
 #[allow(dead_code, reason = "the workloads use more of it")]
 mod tool;
@@ -35,6 +36,7 @@ const TESTS: &[(&str, Body)] = &[
     ("disk::over_quota", disk::over_quota),
     ("disk::shut_down", disk::shut_down),
     ("disk::turned_read_only", disk::turned_read_only),
+    ("limits::very_few_descriptors", limits::very_few_descriptors),
 ];
 
 /// Where the tests get directories from.

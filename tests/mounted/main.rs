@@ -2,9 +2,9 @@
 //! plain directory is the oracle.
 //!
 //! `cargo test --test mounted -- dev_copy::rename` plays one family on one transport and data mode;
-//! `dev_copy_shared` and so on are the same with `allow_other`, `user_uring_copy` and so on by an ordinary
-//! user who mounts through fusermount3. It needs root and /dev/fuse and
-//! fails without them; FUSE over io_uring is switched on meanwhile.
+//! `dev_copy_shared` and so on are the same with `allow_other`, `user_uring_copy` and so on by an
+//! ordinary user who mounts through fusermount3. It needs root and /dev/fuse and fails without them;
+//! FUSE over io_uring is switched on meanwhile.
 
 #[path = "../common/mod.rs"]
 mod common;
