@@ -35,6 +35,8 @@ pub struct Config {
     /// Extended attributes can be read and set. Without them the kernel asks for none, not even for
     /// the capabilities of a file before it is written to.
     pub xattr: bool,
+    /// What is mounted inside the source does not show.
+    pub one_file_system: bool,
     /// What keeps the kernel's caches true to a source that others change, too.
     pub coherence: Coherence,
     /// The program whose `notify` command tells the kernel what it may have to wait for: this one.
@@ -66,6 +68,7 @@ impl Config {
             max_write: None,
             profile: Profile::General,
             xattr: true,
+            one_file_system: false,
             coherence: Coherence::Auto,
             notifier: None,
             entry_timeout: None,

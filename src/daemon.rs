@@ -22,7 +22,7 @@ use crate::config::{Coherence, Config, DataMode, Profile, Transport};
 use crate::control::{client, server};
 use crate::metrics::process;
 use crate::metrics::snapshot::Snapshot;
-use crate::mountinfo::{self, Mount, MountTable};
+use crate::mountinfo::{self, Mount};
 use crate::passthrough::{Local, SourceError};
 use crate::session::{self, Info, MountError};
 use crate::sys::process::{Readiness, Side, background, lift_file_size_limit, raise_nofile};
@@ -99,7 +99,6 @@ pub fn run(mut request: cli::Mount) -> Result<(), DaemonError> {
     check_source(&mut request.config)?;
     check_mountpoint(&mut request.config)?;
     around(&request, |config| {
-        warn_of_submounts(config);
         let config = Config { notifier: Some(THIS_PROGRAM.into()), ..feasible(config) };
         Ok(Local::new(&config, descriptors()?)?)
     })
@@ -236,15 +235,6 @@ fn mount<F: Shown>(
     let session = Served::mount(fs.clone(), request.config.transport, &options)?;
     signals.listen(session.unmounter(), log).map_err(system("listen for signals"))?;
     Ok((fs, session))
-}
-
-/// Says what will not be seen.
-fn warn_of_submounts(config: &Config) {
-    let table = MountTable::read().unwrap_or_default();
-    let hidden: Vec<_> = table.below(&config.source).map(|mount| &mount.mount_point).collect();
-    if !hidden.is_empty() {
-        warn!(?hidden, "what is mounted inside the source does not show, as with a bind mount");
-    }
 }
 
 fn start_log(request: &cli::Mount) -> Result<log::Handle, DaemonError> {

@@ -247,6 +247,9 @@ struct MountArgs {
     /// Descriptors kept open only to save reopening [default: from RLIMIT_NOFILE]
     #[arg(long, value_name = "N")]
     fd_cache: Option<String>,
+    /// Show nothing that is mounted inside the source, but the directories beneath
+    #[arg(long)]
+    one_file_system: bool,
     /// Pass over unknown -o keys, as mount(8) asks its helpers to
     #[arg(short = 's', hide = true)]
     sloppy: bool,
@@ -381,7 +384,7 @@ fn values<'a, const N: usize>(
 impl MountArgs {
     fn resolve(&self, matches: &ArgMatches) -> Result<Mount, String> {
         let mount = Mount::new(absolute(&self.source)?, absolute(&self.mountpoint)?);
-        let given = values(
+        let mut given = values(
             matches,
             [
                 ("data", &self.data),
@@ -392,6 +395,10 @@ impl MountArgs {
                 ("fd_cache", &self.fd_cache),
             ],
         );
+        if self.one_file_system {
+            let id = "one_file_system";
+            given.push((matches.index_of(id).unwrap_or_default(), id, None));
+        }
         let list = |mount: &mut Mount, list: &str| options::apply_list(mount, list, self.sloppy);
         let mut mount = self.daemon.replay(mount, matches, given, list)?;
         settle_profile(&mut mount.config)?;

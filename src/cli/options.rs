@@ -209,6 +209,7 @@ const TABLE: &[(&str, Takes)] = &[
             },
         },
     ),
+    ("one_file_system", Nothing(|mount| mount.config.one_file_system = true)),
     // The daemon around it.
     ("foreground", Nothing(|mount| mount.foreground = true)),
     ("debug", Nothing(Mount::debug)),
@@ -319,13 +320,14 @@ const TABLE: &[(&str, Takes)] = &[
 ];
 
 /// Keys that say how a source is shown.
-const OF_A_SOURCE: [&str; 8] = [
+const OF_A_SOURCE: [&str; 9] = [
     "data",
     "coherence",
     "entry_timeout",
     "attr_timeout",
     "negative_timeout",
     "fd_cache",
+    "one_file_system",
     "profile",
     "xattr",
 ];

@@ -68,6 +68,7 @@ fn long_options_and_their_keys_do_the_same() {
         ("--attr-timeout 0.5", "attr-timeout=0.5"),
         ("--negative-timeout 3600", "negative_timeout=3600"),
         ("--fd-cache 100", "fd_cache=100"),
+        ("--one-file-system", "one_file_system"),
         ("--log-file /log", "log_file=/log"),
         ("--foreground", "foreground"),
         ("--debug", "debug"),
@@ -87,7 +88,7 @@ fn every_option_reaches_its_field() {
     let got = mount(
         "fusewire /s /m -o data=passthrough,workers=2,pin,entry_timeout=0,attr_timeout=0.25 \
          -o negative_timeout=9,fd_cache=7,fsname=a\\,b,subtype=x,allow_other,ro,nosuid \
-         -o nodev,noexec,noatime,transport=dev,sched=normal,coherence=timeout=3 -d",
+         -o nodev,noexec,noatime,transport=dev,sched=normal,coherence=timeout=3,one_file_system -d",
     );
     let mut want = Mount::new("/s", "/m");
     want.foreground = true;
@@ -103,6 +104,7 @@ fn every_option_reaches_its_field() {
     config.attr_timeout = Some(Duration::from_millis(250));
     config.negative_timeout = Some(Duration::from_secs(9));
     config.fd_cache = NonZeroUsize::new(7);
+    config.one_file_system = true;
     config.mount.fsname = Some("a,b".into());
     config.mount.subtype = Some("x".into());
     config.mount.allow_other = true;

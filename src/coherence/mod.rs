@@ -114,6 +114,8 @@ pub struct Upkeep {
 struct Settled {
     force: Force,
     trust: Trust,
+    /// The same for what lies on other file systems, which are not watched.
+    elsewhere: Trust,
     /// Why the source is not watched, though it was asked for.
     reason: Option<String>,
 }
@@ -204,8 +206,12 @@ impl Upkeep {
             None => info!(coherence = force.name(), "what the kernel may cache is settled"),
         }
         let trust = Trust::new(&self.config, force);
+        let elsewhere = match force {
+            Force::Watch => Trust::new(&self.config, Force::Timeout(CLASSIC)),
+            _ => trust,
+        };
         // A second connection, after one that was given up, is to the same kernel.
-        let _ = self.settled.set(Settled { force, trust, reason });
+        let _ = self.settled.set(Settled { force, trust, elsewhere, reason });
         Ok(())
     }
 
@@ -249,6 +255,11 @@ impl Upkeep {
     pub fn trust(&self) -> Trust {
         let settled = self.settled.get().map(|settled| settled.trust);
         settled.unwrap_or_else(|| Trust::new(&self.config, Force::Timeout(Duration::ZERO)))
+    }
+
+    /// How far the kernel may trust what it is told of file systems that are mounted inside the source.
+    pub fn trust_elsewhere(&self) -> Trust {
+        self.settled.get().map_or_else(|| self.trust(), |settled| settled.elsewhere)
     }
 
     /// What is in force, and why.

@@ -44,7 +44,9 @@ pub(super) fn to_attr(stat: &FileStat) -> abi::Attr {
 
 impl Local {
     pub(super) fn attributes(&self, nodeid: NodeId, stat: &FileStat) -> Attributes {
-        Attributes { attr: to_attr(stat), valid: self.attr_valid(nodeid) }
+        let ino = self.inodes.shown_ino(nodeid, stat.st_ino);
+        let attr = abi::Attr { ino, ..to_attr(stat) };
+        Attributes { attr, valid: self.attr_valid(nodeid) }
     }
 
     /// How long the kernel may trust attributes of an inode: not for long while it may be storing
@@ -52,7 +54,7 @@ impl Local {
     fn attr_valid(&self, nodeid: NodeId) -> Duration {
         const WHILE_STORED: Duration = Duration::from_secs(1);
         let stored_to = || self.inodes.live(nodeid).is_some_and(|inode| inode.is_stored_to());
-        match self.upkeep.trust().attr {
+        match self.trust(nodeid).attr {
             valid if valid > WHILE_STORED && stored_to() => WHILE_STORED,
             valid => valid,
         }
@@ -69,7 +71,8 @@ impl Local {
     pub(super) fn do_statx(&self, nodeid: NodeId, args: &abi::StatxIn) -> Result<StatxReply> {
         let fd = self.inodes.fd(nodeid)?;
         let flags = i32::try_from(args.sx_flags).map_err(|_| Errno::EINVAL)?;
-        let stat = objfd::statx(fd.as_fd(), flags & libc::AT_STATX_SYNC_TYPE, args.sx_mask)?;
+        let mut stat = objfd::statx(fd.as_fd(), flags & libc::AT_STATX_SYNC_TYPE, args.sx_mask)?;
+        stat.ino = self.inodes.shown_ino(nodeid, stat.ino);
         Ok(StatxReply { stat, valid: self.attr_valid(nodeid) })
     }
 

@@ -123,7 +123,7 @@ impl Local {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | (asked & OFlag::O_NOATIME);
         self.handles.admit()?;
         let dir = self.inodes.open(&inode, flags)?;
-        let flags = match self.upkeep.trust().caches && is_settled(&dir)? {
+        let flags = match self.trust(nodeid).caches && is_settled(&dir)? {
             true => OpenFlags::CACHE_DIR | OpenFlags::KEEP_CACHE,
             false => OpenFlags::empty(),
         };
@@ -175,8 +175,12 @@ impl Local {
         &self,
         nodeid: NodeId,
         args: &abi::ReadIn,
-        push: impl FnMut(BorrowedFd<'_>, DirEntry<'_>) -> std::result::Result<(), Full>,
+        mut push: impl FnMut(BorrowedFd<'_>, DirEntry<'_>) -> std::result::Result<(), Full>,
     ) -> Result<()> {
+        let push = |dir: BorrowedFd<'_>, entry: DirEntry<'_>| {
+            let ino = self.inodes.shown_ino(nodeid, entry.ino);
+            push(dir, DirEntry { ino, ..entry })
+        };
         if !self.lists_by_itself() {
             let dir = self.handles.dir(Fh(args.fh))?;
             let mut stream = dir.stream.lock().unwrap_or_else(PoisonError::into_inner);

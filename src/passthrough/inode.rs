@@ -2,7 +2,8 @@
 //!
 //! An inode is identified by its file handle, which includes the generation: a number that is
 //! used again is another inode. Where handles are not to be had it is identified by number and time
-//! of birth, and opened again by the name under which it was last seen. What is remembered of an
+//! of birth, and opened again by the name under which it was last seen, as are all that lie on another
+//! file system which is mounted inside the source (`parts`). What is remembered of an
 //! inode that nobody uses is a count of lookups (`known`); all else is there only as long as it is
 //! open or was used a moment ago (`live`), and so is its descriptor.
 //!
@@ -23,18 +24,22 @@ use crate::sys::handle::FileHandle;
 mod find;
 mod known;
 mod live;
+mod parts;
 mod reach;
 mod unlinked;
 
 use known::{Key, Known, Map, Scheme};
 use live::Slot;
+use parts::Parts;
 
 pub(super) use find::Place;
 pub(super) use live::Inode;
+pub(super) use parts::Part;
 
 /// An object of the source that was just found under some name.
 #[derive(Debug)]
 pub(super) struct Found {
+    pub(super) part: Part,
     pub(super) object: Object,
     pub(super) stat: FileStat,
 }
@@ -49,9 +54,9 @@ pub(super) enum Object {
 }
 
 impl Found {
-    pub(super) fn new(fd: OwnedFd) -> Result<Self> {
+    pub(super) fn new(part: Part, fd: OwnedFd) -> Result<Self> {
         let stat = fstat(&fd)?;
-        Ok(Found { object: Object::Fd(fd), stat })
+        Ok(Found { part, object: Object::Fd(fd), stat })
     }
 }
 
@@ -84,6 +89,7 @@ pub(super) struct InodeTable {
     shards: Shards,
     root: Arc<Inode>,
     access: Access,
+    parts: Parts,
     scheme: Scheme,
     fds: FdCache,
 }
@@ -99,8 +105,7 @@ struct Shard {
 
 impl Shards {
     fn of(&self, nodeid: NodeId) -> MutexGuard<'_, Shard> {
-        let shard = usize::try_from(nodeid.0 % SHARDS as u64).unwrap_or(0);
-        self.0[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        self.0[known::shard(nodeid)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn all(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
@@ -135,7 +140,10 @@ impl Shard {
 impl InodeTable {
     pub(super) fn new(root: OwnedFd, access: Access, fd_capacity: usize) -> Result<Self> {
         let stat = fstat(&root)?;
-        let key = access.identify(&root, &stat)?;
+        let key = match &access {
+            Access::Handles(_) => Key::Handle(FileHandle::of(root.as_fd())?),
+            Access::Names { keeps_birth } => reach::number(Part::MAIN, &root, &stat, *keeps_birth)?,
+        };
         let scheme = match key {
             Key::Handle(handle) if handle.ino32().is_some() => Scheme::Number,
             _ => Scheme::Hash,
@@ -147,6 +155,7 @@ impl InodeTable {
             shards: Shards(std::array::from_fn(|_| shard())),
             root: Arc::new(Inode::new(NodeId::ROOT, key, Slot::Pinned(Arc::new(root)))),
             access,
+            parts: Parts::default(),
             scheme,
             fds: FdCache::new(fd_capacity),
         })
@@ -185,20 +194,20 @@ impl InodeTable {
         keep: Keep,
     ) -> Result<NodeId> {
         let (key, fd) = match found.object {
-            Object::Fd(fd) => (self.access.identify(&fd, &found.stat)?, Some(fd)),
+            Object::Fd(fd) => (self.identify(found.part, &fd, &found.stat)?, Some(fd)),
             Object::Handle(handle) => (Key::Handle(handle), None),
         };
         if key == self.root.key {
             return Ok(NodeId::ROOT);
         }
-        let way = match self.access {
-            Access::Names { .. } => {
+        let way = match key {
+            Key::Number { .. } => {
                 if found.stat.st_nlink > 0 {
                     self.part_from_predecessor(&key);
                 }
                 place.map(Place::way)
             }
-            Access::Handles(_) => None,
+            Key::Handle(_) => None,
         };
         let wanted = self.scheme.nodeid(&key);
         let mut shard = self.shards.of(wanted);
@@ -298,15 +307,6 @@ impl InodeTable {
 
     pub(super) fn cached_fds(&self) -> u64 {
         self.fds.len()
-    }
-}
-
-impl Access {
-    fn identify(&self, fd: &OwnedFd, stat: &FileStat) -> Result<Key> {
-        match self {
-            Access::Handles(_) => Ok(Key::Handle(FileHandle::of(fd.as_fd())?)),
-            Access::Names { keeps_birth } => reach::number(fd, stat, *keeps_birth),
-        }
     }
 }
 

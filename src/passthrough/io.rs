@@ -63,7 +63,7 @@ impl Local {
     ) -> Result<u32> {
         let (open, file) = self.file(Fh(args.fh))?;
         open.check_alignment(args.flags, args.offset, args.size)?;
-        self.wait_below()?;
+        self.wait_below(open.inode.nodeid)?;
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let written_back = args.write_flags & abi::WRITE_CACHE != 0;
         let _as_caller = match written_back {

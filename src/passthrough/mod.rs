@@ -16,6 +16,7 @@ mod namespace;
 mod open;
 mod shard;
 mod streams;
+mod submounts;
 mod xattr;
 
 use std::ffi::CStr;
@@ -35,7 +36,7 @@ use nix::sys::statfs::{
 };
 
 use crate::abi::{self, InitFlags};
-use crate::coherence::{Answer, Answers, Prospect, Upkeep};
+use crate::coherence::{Answer, Answers, Prospect, Trust, Upkeep};
 use crate::config::{Config, DataMode, MountOptions, Profile};
 use crate::fs::{
     Attributes, Caller, Data, DirSink, Entry, Fh, Filesystem, IoctlBuffers, Kernel, Name,
@@ -48,8 +49,9 @@ use crate::sys::objfd;
 
 use backing::{DataPath, Registrar, Writer};
 use handle::HandleTable;
-use inode::{Access, InodeTable};
+use inode::{Access, InodeTable, Part};
 use streams::Streams;
+use submounts::Submount;
 
 /// Not in the C library's list.
 const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
@@ -86,8 +88,8 @@ pub struct Local {
     data: RwLock<Option<Arc<DataPath>>>,
     settings: Settings,
     inherited: MountOptions,
-    /// Keeps the source's own mount busy.
-    _held: Option<OwnedFd>,
+    /// Keep the mounts of the source, and inside it, busy.
+    _held: Vec<OwnedFd>,
 }
 
 /// What the configuration decides for this file system.
@@ -109,8 +111,8 @@ struct Settings {
     opens_surely: bool,
     /// Closing a file of the source is what makes the source take what was written to it.
     closing_tells: bool,
-    /// Whether the source lies on a private mount.
-    private: bool,
+    /// The same of one that is mounted inside the source.
+    closing_tells_inside: bool,
     /// Who may use a mount on which the kernel does not check permissions.
     owner: u32,
     /// As whom the daemon acts where it is not for its caller.
@@ -131,6 +133,12 @@ pub enum SourceError {
     /// It can not be watched, as was asked for.
     #[error("{0}")]
     Coherence(String),
+    /// What is mounted inside it can not be kept out, as was asked for.
+    #[error(
+        "--one-file-system can not be had: without CAP_SYS_ADMIN the source can not be opened apart \
+         from what is mounted inside it; mount as root, or leave it out"
+    )]
+    OneFileSystem,
     /// The mount point lies inside and could not be hidden from the daemon.
     #[error(
         "the mount point {mountpoint} lies inside the source {path}, and without CAP_SYS_ADMIN the \
@@ -150,12 +158,24 @@ impl Local {
     /// `nofile_limit`, RLIMIT_NOFILE.
     pub fn new(config: &Config, nofile_limit: u64) -> std::result::Result<Self, SourceError> {
         let failed = |error| SourceError::Open { path: config.source.clone(), error };
-        let SourceRoot { root, private, held, inherited } =
+        let SourceRoot { root, private, held, mut inherited } =
             open_source(&config.source, &config.mount).map_err(failed)?;
+        let mut held = Vec::from_iter(held);
         if !private && config.mountpoint.starts_with(&config.source) {
             let (path, mountpoint) = (config.source.clone(), config.mountpoint.clone());
             return Err(SourceError::Inside { path, mountpoint });
         }
+        if !private && config.one_file_system {
+            return Err(SourceError::OneFileSystem);
+        }
+        let others = match private && !config.one_file_system {
+            // A quarter of the descriptors, two for each.
+            true => {
+                let most = usize::try_from(nofile_limit / 8).unwrap_or(usize::MAX);
+                submounts::open_all(&config.source, &config.mount, most)
+            }
+            false => Vec::new(),
+        };
         // Listing it must be possible at all; and open_by_handle_at needs such a descriptor.
         let mount = objfd::reopen(root.as_fd(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
             .map_err(|errno| failed(errno.into()))?;
@@ -163,7 +183,8 @@ impl Local {
         // On a mount that others change too, something else may come to lie below the source, and
         // a handle does not say of which file system it is.
         let handles_work = private && probe_handles(&root, &mount, kind);
-        let stacked = [OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC].contains(&kind);
+        let is_stacked = |kind| [OVERLAYFS_SUPER_MAGIC, FUSE_SUPER_MAGIC].contains(&kind);
+        let kinds = || others.iter().map(|other| other.kind).chain([kind]);
         let quarter = usize::try_from(nofile_limit / 4).unwrap_or(usize::MAX).max(16);
         let capacity = config.fd_cache.map_or(quarter, |count| count.get().min(quarter));
         let prospect = Prospect { directory: &mount, private, handles: handles_work };
@@ -171,9 +192,9 @@ impl Local {
         let access = match handles_work {
             true => Access::Handles(mount),
             // Copied up, a file of an overlay is born again.
-            false => Access::Names { keeps_birth: !stacked },
+            false => Access::Names { keeps_birth: !is_stacked(kind) },
         };
-        let inodes =
+        let mut inodes =
             InodeTable::new(root, access, capacity).map_err(|errno| failed(errno.into()))?;
         let settings = Settings {
             data: config.data,
@@ -181,14 +202,25 @@ impl Local {
             opens_by_itself: config.profile == Profile::ReadMostly,
             xattr: config.xattr,
             noatime: config.mount.noatime || inherited.noatime,
-            stack_depth: if stacked { 2 } else { 1 },
-            has_reserve: kind == EXT4_SUPER_MAGIC,
+            stack_depth: if kinds().any(is_stacked) { 2 } else { 1 },
+            has_reserve: kinds().any(|kind| kind == EXT4_SUPER_MAGIC),
             opens_surely: handles_work && LOCAL.contains(&kind),
             closing_tells: REMOTE.contains(&kind),
-            private,
+            closing_tells_inside: others.iter().any(|other| REMOTE.contains(&other.kind)),
             owner: nix::unistd::getuid().as_raw(),
             daemon: nix::unistd::geteuid().as_raw(),
         };
+        let mut parts = Vec::new();
+        for Submount { on, path, root, held: busy, inherited: options, kind } in others {
+            // One superblock has one set of these: what may not be done there is done nowhere.
+            inherited.nosuid |= options.nosuid;
+            inherited.nodev |= options.nodev;
+            inherited.noexec |= options.noexec;
+            let on = on.map_or(Part::MAIN, |index| parts[index]);
+            let attached = inodes.attach(on, &path, root, !is_stacked(kind));
+            parts.push(attached.map_err(|errno| failed(errno.into()))?);
+            held.push(busy);
+        }
         // Cached descriptors give way to open files; the rest is for what operations open in passing,
         // and for the daemon itself.
         let open_limit = nofile_limit.saturating_sub(64).max(nofile_limit / 2);
@@ -248,15 +280,16 @@ impl Local {
         self.upkeep.end();
     }
 
-    /// Whether the source was cloned onto a private mount, so that nothing mounted inside it shows.
-    pub fn is_private(&self) -> bool {
-        self.settings.private
-    }
-
     /// Writes everything of the source's file system to its disk.
     pub fn sync(&self) {
         if let Err(errno) = self.do_syncfs(NodeId::ROOT) {
             tracing::warn!(%errno, "could not sync the source");
+        }
+        for root in self.inodes.other_roots() {
+            let synced = objfd::reopen(root.as_fd(), OFlag::O_RDONLY).and_then(nix::unistd::syncfs);
+            if let Err(errno) = synced {
+                tracing::warn!(%errno, "could not sync a file system inside the source");
+            }
         }
     }
 
@@ -269,12 +302,29 @@ impl Local {
         }
     }
 
+    /// How far the kernel may trust what it is told of an inode, or of a name in it.
+    fn trust(&self, nodeid: NodeId) -> Trust {
+        match self.inodes.part(nodeid) {
+            Part::MAIN => self.upkeep.trust(),
+            _ => self.upkeep.trust_elsewhere(),
+        }
+    }
+
+    /// Whether closing a file is what makes its file system take what was written to it.
+    fn closing_tells(&self, nodeid: NodeId) -> bool {
+        match self.inodes.part(nodeid) {
+            Part::MAIN => self.settings.closing_tells,
+            _ => self.settings.closing_tells_inside,
+        }
+    }
+
     /// Whether the kernel may open directories by itself and list them by nodeid: what it keeps of a
-    /// listing is good until it is told otherwise, and nobody but it decides who may list, or nobody
-    /// has to.
+    /// listing, of any, is good until it is told otherwise, and nobody but it decides who may list, or
+    /// nobody has to.
     fn lists_by_itself(&self) -> bool {
         let open_to_all = self.settings.kernel_checks || self.settings.daemon == 0;
-        self.upkeep.trust().caches && open_to_all
+        let told = self.inodes.is_whole() || self.upkeep.trust_elsewhere().caches;
+        self.upkeep.trust().caches && told && open_to_all
     }
 
     /// ENOSYS, upon which the kernel asks no more, on a mount without extended attributes.

@@ -26,7 +26,7 @@ impl Local {
         let dir = self.inodes.fd(parent)?;
         let place = Place { parent, dir: dir.as_fd(), name };
         match self.inodes.find(&place) {
-            Err(Errno::ENOENT) if !self.upkeep.trust().negative.is_zero() => Ok(self.absent()),
+            Err(Errno::ENOENT) => self.absent(parent),
             found => self.entry(found?, &place, Keep::Fd),
         }
     }
@@ -36,14 +36,18 @@ impl Local {
         let stat = found.stat;
         let nodeid = self.inodes.acquire(found, Some(place), keep)?;
         let attributes = self.attributes(nodeid, &stat);
-        let entry_valid = self.upkeep.trust().entry;
+        let entry_valid = self.trust(place.parent).entry;
         Ok(Entry { nodeid, generation: 0, entry_valid, attributes })
     }
 
-    fn absent(&self) -> Entry {
+    /// The reply for a name that is not there, if the kernel may trust that for a while.
+    fn absent(&self, parent: NodeId) -> Result<Entry> {
+        let entry_valid = self.trust(parent).negative;
         let attributes = Attributes { attr: abi::Attr::default(), valid: Default::default() };
-        let entry_valid = self.upkeep.trust().negative;
-        Entry { nodeid: NodeId(0), generation: 0, entry_valid, attributes }
+        match entry_valid.is_zero() {
+            true => Err(Errno::ENOENT),
+            false => Ok(Entry { nodeid: NodeId(0), generation: 0, entry_valid, attributes }),
+        }
     }
 
     /// Makes a name by `make`, then looks it up.
@@ -117,7 +121,7 @@ impl Local {
         let attributes = self.attributes(nodeid, &fstat(&*object)?);
         self.inodes.count_lookup(&inode)?;
         self.inodes.named(&inode, &Place { parent: newparent, dir: dir.as_fd(), name: newname });
-        let entry_valid = self.upkeep.trust().entry;
+        let entry_valid = self.trust(newparent).entry;
         Ok(Entry { nodeid, generation: 0, entry_valid, attributes })
     }
 

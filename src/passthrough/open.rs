@@ -14,7 +14,7 @@ use nix::unistd::close;
 
 use super::backing::{Candidate, DataPath, IoMode, Preferred};
 use super::handle::OpenFile;
-use super::inode::{Found, Inode, Keep, Object, Place};
+use super::inode::{Found, Inode, Keep, Part, Place};
 use super::namespace::{prepare, split};
 use super::{Local, shared};
 use crate::abi::{self, OpenFlags};
@@ -37,6 +37,7 @@ impl Local {
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         if read_only
             && self.settings.opens_surely
+            && self.inodes.part(nodeid) == Part::MAIN
             && !flags.intersects(OFlag::O_TRUNC | OFlag::O_NONBLOCK)
             && let Some(opened) = self.open_unseen(&inode, flags)?
         {
@@ -66,7 +67,7 @@ impl Local {
         };
         let preferred = match read_only {
             true => Preferred::Passthrough,
-            false => self.preferred(fstat(&fd)?.st_mode),
+            false => self.preferred(nodeid, fstat(&fd)?.st_mode),
         };
         let opened = self.opened(inode, fd, flags, preferred, false)?;
         if !read_only && opened.backing.is_some() {
@@ -119,9 +120,9 @@ impl Local {
             Err(Errno::EEXIST) if !flags.contains(OFlag::O_EXCL) => return Err(Errno::ESTALE),
             fd => fd?,
         };
-        let object = self.inodes.identify_created(&fd)?;
+        let found = self.inodes.found_created(parent, &fd)?;
         let place = Place { parent, dir: dir.as_fd(), name };
-        self.created(fd, object, Some(&place), flags)
+        self.created(fd, found, Some(&place), flags)
     }
 
     pub(super) fn do_tmpfile(
@@ -130,15 +131,15 @@ impl Local {
         parent: NodeId,
         args: &abi::CreateIn,
     ) -> Result<(Entry, Opened)> {
-        let parent = self.inodes.fd(parent)?;
+        let dir = self.inodes.fd(parent)?;
         let flags = wire_flags(args.flags);
         let keep = OFlag::O_ACCMODE | OFlag::O_EXCL | OFlag::O_SYNC | OFlag::O_DSYNC;
         let open_flags = (flags & keep) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
-        let fd = self
-            .create_as(caller, args, || openat(&*parent, c".", open_flags, split(args.mode).1))?;
+        let fd =
+            self.create_as(caller, args, || openat(&*dir, c".", open_flags, split(args.mode).1))?;
         // A file that has no name can not be reopened by its handle once this descriptor is closed.
-        let object = self.inodes.make_room(|| objfd::reopen(fd.as_fd(), OFlag::O_PATH))?;
-        self.created(fd, Object::Fd(object), None, flags)
+        let found = self.inodes.found_unnamed(parent, &fd)?;
+        self.created(fd, found, None, flags)
     }
 
     fn create_as(
@@ -157,18 +158,18 @@ impl Local {
     fn created(
         &self,
         fd: OwnedFd,
-        object: Object,
+        found: Found,
         place: Option<&Place<'_>>,
         flags: OFlag,
     ) -> Result<(Entry, Opened)> {
-        let found = Found { stat: fstat(&fd)?, object };
         let stat = found.stat;
         let keep = if place.is_some() { Keep::Fd } else { Keep::Pinned };
         let nodeid = self.inodes.acquire(found, place, keep)?;
         let inode = self.inodes.get(nodeid)?;
-        let opened = self.opened(inode, fd, flags, self.preferred(stat.st_mode), true)?;
+        let preferred = self.preferred(nodeid, stat.st_mode);
+        let opened = self.opened(inode, fd, flags, preferred, true)?;
         let attributes = self.attributes(nodeid, &stat);
-        let entry_valid = self.upkeep.trust().entry;
+        let entry_valid = self.trust(place.map_or(nodeid, |place| place.parent)).entry;
         Ok((Entry { nodeid, generation: 0, entry_valid, attributes }, opened))
     }
 
@@ -195,12 +196,12 @@ impl Local {
         };
         // Closing a local file has nothing to tell. But bytes that were written through a mapping of
         // FUSE's page cache reach the source by the last close.
-        let quiet = !self.settings.closing_tells && mode != IoMode::Cached;
+        let quiet = mode != IoMode::Cached && !self.closing_tells(inode.nodeid);
         open_flags.set(OpenFlags::NOFLUSH, read_only || quiet);
         if stores(mode, flags) {
             inode.begin_storing();
         }
-        if mode == IoMode::Cached && self.upkeep.trust().caches && inode.keeps_data() {
+        if mode == IoMode::Cached && self.trust(inode.nodeid).caches && inode.keeps_data() {
             open_flags.set(OpenFlags::KEEP_CACHE, !self.moves_atime(&fstat(&fd)?));
         }
         let asked = !matches!(mode, IoMode::Passthrough(_));
@@ -234,22 +235,23 @@ impl Local {
         let open = self.handles.file(fh)?;
         // The kernel has written its dirty pages before it sent this. A local file system has nothing
         // to add; what another one has to do or to say, it does at the close of a duplicate.
-        let Some(file) = open.file.filter(|_| self.settings.closing_tells) else { return Ok(()) };
-        self.wait_below()?;
+        let nodeid = open.inode.nodeid;
+        let Some(file) = open.file.filter(|_| self.closing_tells(nodeid)) else { return Ok(()) };
+        self.wait_below(nodeid)?;
         close(file.as_fd().try_clone_to_owned().map_err(raw)?)
     }
 
     /// EWOULDBLOCK for a thread that others wait for, where what comes next is up to another program.
-    pub(super) fn wait_below(&self) -> Result<()> {
-        match self.settings.closing_tells && !caller::is_patient() {
+    pub(super) fn wait_below(&self, nodeid: NodeId) -> Result<()> {
+        match self.closing_tells(nodeid) && !caller::is_patient() {
             true => Err(Errno::EWOULDBLOCK),
             false => Ok(()),
         }
     }
 
     /// What is best for writing a file of this mode.
-    fn preferred(&self, mode: u32) -> Preferred {
-        match self.settings.closing_tells || mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
+    fn preferred(&self, nodeid: NodeId, mode: u32) -> Preferred {
+        match self.closing_tells(nodeid) || mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
             true => Preferred::Cached,
             false => Preferred::Passthrough,
         }

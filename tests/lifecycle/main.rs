@@ -17,6 +17,7 @@ mod leaving;
 mod limits;
 mod requests;
 mod source;
+mod submounts;
 #[path = "../workloads/tool.rs"]
 #[allow(dead_code, reason = "the workloads use more of it")]
 mod tool;
@@ -62,6 +63,8 @@ const TESTS: &[(&str, Body)] = &[
     ("source::is_mounted_twice", source::is_mounted_twice),
     ("source::is_a_mount", source::is_a_mount),
     ("source::is_a_dead_mount", source::is_a_dead_mount),
+    ("submounts::as_native", submounts::as_native),
+    ("submounts::kept_out", submounts::kept_out),
     ("broken::unreadable", broken::unreadable),
     ("broken::unwritable", broken::unwritable),
     ("broken::read_only", broken::read_only),

@@ -14,7 +14,7 @@ use nix::sys::stat::{fstat, fstatat};
 use nix::time::{ClockId, clock_gettime};
 
 use super::known::{Key, Scheme, Way};
-use super::{Access, Found, Inode, InodeTable, Object};
+use super::{Found, Inode, InodeTable, Object, Part};
 use crate::fs::{Name, NodeId, Result};
 use crate::passthrough::open_child;
 use crate::sys::handle::FileHandle;
@@ -40,35 +40,38 @@ impl Place<'_> {
 impl InodeTable {
     /// Finds what is at `place`.
     pub(in crate::passthrough) fn find(&self, place: &Place<'_>) -> Result<Found> {
-        match self.find_named(place)? {
-            Some(found) => Ok(found),
-            None => self.find_open(place),
-        }
+        let found = match self.find_named(place)? {
+            Some(found) => found,
+            None => self.find_open(place)?,
+        };
+        self.cross(found)
     }
 
-    /// Finds what is at `place` by opening it.
+    /// Finds what is at `place`, and not what may be mounted there, by opening it.
     pub(in crate::passthrough) fn find_open(&self, place: &Place<'_>) -> Result<Found> {
-        Found::new(self.make_room(|| open_child(place.dir, place.name))?)
+        let fd = self.make_room(|| open_child(place.dir, place.name))?;
+        Found::new(self.part(place.parent), fd)
     }
 
     /// Finds what is at `place` without opening it; `None` if that would leave a doubt.
     fn find_named(&self, place: &Place<'_>) -> Result<Option<Found>> {
-        if self.scheme != Scheme::Number {
+        if self.scheme != Scheme::Number || self.part(place.parent) != Part::MAIN {
             return Ok(None);
         }
+        let found = |object, stat| Found { part: Part::MAIN, object, stat };
         // The clock that file systems stamp with; reading it is no system call.
         let before = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)?;
         let handle = FileHandle::at(place.dir, place.name.as_c_str())?;
         if let Some((inode, fd)) = self.open_one(&handle) {
             inode.mark_used();
             let stat = fstat(&*fd)?;
-            return Ok(Some(Found { object: Object::Handle(handle), stat }));
+            return Ok(Some(found(Object::Handle(handle), stat)));
         }
         let Some((number, _)) = handle.ino32() else { return Ok(None) };
         let stat = fstatat(place.dir, place.name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         let unchanged = (stat.st_ctime, stat.st_ctime_nsec) < (before.tv_sec(), before.tv_nsec());
         let same = stat.st_ino == u64::from(number) && unchanged;
-        Ok(same.then_some(Found { object: Object::Handle(handle), stat }))
+        Ok(same.then_some(found(Object::Handle(handle), stat)))
     }
 
     /// The inode of a handle with its descriptor, if it has one.
@@ -79,13 +82,28 @@ impl InodeTable {
         Some((inode, fd))
     }
 
-    /// What a file is that was just created and is open as `fd`.
-    pub(in crate::passthrough) fn identify_created(&self, fd: &OwnedFd) -> Result<Object> {
-        if let Access::Handles(_) = self.access {
-            return FileHandle::of(fd.as_fd()).map(Object::Handle);
+    /// What a file is that was just created in `parent` and is open as `fd`.
+    pub(in crate::passthrough) fn found_created(
+        &self,
+        parent: NodeId,
+        fd: &OwnedFd,
+    ) -> Result<Found> {
+        let part = self.part(parent);
+        if self.is_by_name(part) {
+            return self.found_unnamed(parent, fd);
         }
+        let object = Object::Handle(FileHandle::of(fd.as_fd())?);
+        Ok(Found { part, object, stat: fstat(fd)? })
+    }
+
+    /// The same for a file that has no name.
+    pub(in crate::passthrough) fn found_unnamed(
+        &self,
+        parent: NodeId,
+        fd: &OwnedFd,
+    ) -> Result<Found> {
         // The table wants a descriptor of its own, which keeps nobody from executing the file.
-        let reopen = || objfd::reopen(fd.as_fd(), OFlag::O_PATH);
-        Ok(Object::Fd(self.make_room(reopen)?))
+        let object = self.make_room(|| objfd::reopen(fd.as_fd(), OFlag::O_PATH))?;
+        Found::new(self.part(parent), object)
     }
 }

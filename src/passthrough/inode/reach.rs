@@ -8,7 +8,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, fstat};
 
 use super::known::Key;
-use super::{Access, Inode, InodeTable, kind};
+use super::{Access, Inode, InodeTable, Part, kind};
 use crate::fs::{Name, NodeId, Result};
 use crate::passthrough::open_child;
 use crate::sys::handle::FileHandle;
@@ -89,6 +89,9 @@ impl InodeTable {
             if let Some(fd) = live.and_then(|inode| inode.open_fd()) {
                 break fd;
             }
+            if let Some(root) = shard.known.key(at).and_then(|key| self.parts.root(&key)) {
+                break root;
+            }
             let (key, way) = shard.known.way(at).ok_or(Errno::ESTALE)?;
             steps.push((key, way.name.clone()));
             at = way.parent;
@@ -97,6 +100,7 @@ impl InodeTable {
                 return Err(Errno::ESTALE);
             }
         };
+        let part = self.part(nodeid);
         let mut reached: Option<OwnedFd> = None;
         for (key, name) in steps.iter().rev() {
             let name = Name::new(name).ok_or(Errno::ESTALE)?;
@@ -105,18 +109,22 @@ impl InodeTable {
                 Errno::ENOENT | Errno::ENOTDIR => Errno::ESTALE,
                 errno => errno,
             })?;
-            if self.access.identify(&fd, &fstat(&fd)?)? != *key {
+            if self.identify(part, &fd, &fstat(&fd)?)? != *key {
                 return Err(Errno::ESTALE);
             }
             reached = Some(fd);
         }
-        reached.ok_or(Errno::ESTALE)
+        match reached {
+            Some(fd) => Ok(fd),
+            // The root of a part.
+            None => self.make_room(|| near.try_clone().map_err(|_| Errno::EMFILE)),
+        }
     }
 }
 
 /// What an inode is where there are no handles. Its number may be given to another once it is
 /// deleted, whose kind or time of birth will hardly be the same.
-pub(super) fn number(fd: &OwnedFd, stat: &FileStat, keeps_birth: bool) -> Result<Key> {
+pub(super) fn number(part: Part, fd: &OwnedFd, stat: &FileStat, keeps_birth: bool) -> Result<Key> {
     const STATX_BTIME: u32 = 0x800;
     let mut born = u64::from(kind(stat).bits());
     if keeps_birth {
@@ -126,5 +134,5 @@ pub(super) fn number(fd: &OwnedFd, stat: &FileStat, keeps_birth: bool) -> Result
             born ^= seconds << 34 ^ u64::from(stat.btime.tv_nsec);
         }
     }
-    Ok(Key::Number { dev: stat.st_dev, ino: stat.st_ino, born })
+    Ok(Key::Number { part, dev: stat.st_dev, ino: stat.st_ino, born })
 }

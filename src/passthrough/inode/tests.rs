@@ -59,7 +59,7 @@ impl Source {
     }
 
     fn found(&self, name: &str) -> Found {
-        Found::new(path_fd(&self.path(name))).expect("stat it")
+        Found::new(Part::MAIN, path_fd(&self.path(name))).expect("stat it")
     }
 
     /// Runs `body` with the place of `name` in the directory.
@@ -286,7 +286,8 @@ fn a_handle_that_opens_another_inode_is_stale() {
     let (ino, generation) = handle.ino32().expect("a number");
     assert_ne!(generation, 0, "the kernel chooses another");
     let stat = source.found("new").stat;
-    let vague = Found { object: Object::Handle(FileHandle::from_ino32(ino, 0)), stat };
+    let object = Object::Handle(FileHandle::from_ino32(ino, 0));
+    let vague = Found { part: Part::MAIN, object, stat };
     let old = source.acquire(vague, "new", Keep::Fd);
     assert_eq!(source.content(old), Err(Errno::ESTALE));
     let inode = source.table.get(old).expect("known");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nix::sys::stat::{SFlag, fstat};
 
 use super::live::Slot;
-use super::{Access, Inode, InodeTable, Place, kind};
+use super::{Inode, InodeTable, Key, Place, kind};
 use crate::fs::NodeId;
 use crate::passthrough::open_child;
 use crate::sys::handle::FileHandle;
@@ -25,9 +25,10 @@ impl InodeTable {
     /// What is at `place`, if the kernel knows it and it could become unreachable with its last name.
     /// To be asked before the name is removed.
     pub(in crate::passthrough) fn doomed(&self, place: &Place<'_>) -> Option<Doomed> {
-        if let Access::Names { .. } = self.access {
+        let part = self.part(place.parent);
+        if self.is_by_name(part) {
             let fd = self.make_room(|| open_child(place.dir, place.name)).ok()?;
-            let key = self.access.identify(&fd, &fstat(&fd).ok()?).ok()?;
+            let key = self.identify(part, &fd, &fstat(&fd).ok()?).ok()?;
             return Some(Doomed { nodeid: self.known(&key)?, fd: Arc::new(fd) });
         }
         let handle = FileHandle::at(place.dir, place.name.as_c_str()).ok()?;
@@ -57,7 +58,7 @@ impl InodeTable {
 
     /// An inode has got a name at `place`: it need not be pinned.
     pub(in crate::passthrough) fn named(&self, inode: &Arc<Inode>, place: &Place<'_>) {
-        if let Access::Names { .. } = self.access {
+        if let Key::Number { .. } = inode.key {
             self.shards.of(inode.nodeid).known.set_way(inode.nodeid, place.way());
         }
         self.unpin(inode);
@@ -73,12 +74,13 @@ impl InodeTable {
 
     /// What is at `place` was moved there.
     pub(in crate::passthrough) fn moved(&self, place: &Place<'_>) {
-        if let Access::Handles(_) = self.access {
+        let part = self.part(place.parent);
+        if !self.is_by_name(part) {
             return;
         }
         let found = || {
             let fd = self.make_room(|| open_child(place.dir, place.name))?;
-            self.access.identify(&fd, &fstat(&fd)?)
+            self.identify(part, &fd, &fstat(&fd)?)
         };
         // Moved on already: whoever needs the inode will find that out.
         if let Some(nodeid) = found().ok().and_then(|key| self.known(&key)) {
