@@ -29,6 +29,7 @@
 //! | [`sys`] | system calls that need `unsafe` |
 //! | [`metrics`], [`control`], [`stats_view`] | what is counted, how it is asked for and shown |
 //! | [`study`], [`report`] | measuring, and telling what was measured |
+//! | [`semantics`] | no code: what is as on the source's file system, and what is not |
 //! | [`cli`], [`config`], [`daemon`], [`umount`], [`mountinfo`], [`doctor`] | the command |
 //!
 //! # A file system of one's own
@@ -58,6 +59,8 @@ pub mod offload;
 pub mod passthrough;
 pub mod protocol;
 pub mod report;
+#[doc = include_str!("semantics.md")]
+pub mod semantics {}
 pub mod session;
 pub mod stats_view;
 pub mod study;

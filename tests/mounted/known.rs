@@ -1,72 +1,35 @@
-//! Where FUSE cannot be as native, and which rule of the kernel makes it so. A behaviour that meets
-//! one of these names it; anything that differs and is not here fails.
+//! Where FUSE cannot be as native, and which rule of the kernel makes it so, from
+//! tests/known-differences.toml. A behaviour that meets one of these names it; anything that differs
+//! and is not there fails.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
 
 /// One difference.
+#[derive(Deserialize)]
 pub(crate) struct Known {
-    pub(crate) id: &'static str,
+    id: String,
     /// The rule of the kernel.
-    pub(crate) rule: &'static str,
-    /// On ext4: `ok`, the errno, or how the answer begins.
-    pub(crate) native: &'static str,
+    pub(crate) rule: String,
+    /// On ext4: `ok`, the errno, or how the answer begins. Nothing where a suite shows it, or a test
+    /// that compares by itself.
+    pub(crate) native: Option<String>,
     /// On the mount, likewise.
-    pub(crate) mounted: &'static str,
+    pub(crate) mounted: Option<String>,
     /// The data mode in which it shows; `None` is every one.
-    pub(crate) only: Option<&'static str>,
+    pub(crate) only: Option<String>,
 }
 
-const ALL: &[Known] = &[
-    Known {
-        id: "fallocate-collapse",
-        rule: "fuse_file_fallocate() passes on KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE only",
-        native: "ok",
-        mounted: "EOPNOTSUPP",
-        only: None,
-    },
-    Known {
-        id: "fallocate-insert",
-        rule: "fuse_file_fallocate() passes on KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE only",
-        native: "ok",
-        mounted: "EOPNOTSUPP",
-        only: None,
-    },
-    Known {
-        id: "fiemap",
-        rule: "fuse_file_inode_operations has no .fiemap, so FS_IOC_FIEMAP goes nowhere",
-        native: "ok",
-        mounted: "EOPNOTSUPP",
-        only: None,
-    },
-    Known {
-        id: "seek-limit",
-        rule: "generic_file_llseek() asks the s_maxbytes of the FUSE superblock, which is the largest",
-        native: "EINVAL",
-        mounted: "ok",
-        only: None,
-    },
-    Known {
-        id: "setfl-append-only",
-        rule: "setfl() asks S_APPEND of the FUSE inode, which no reply can set",
-        native: "EPERM",
-        mounted: "ok",
-        only: None,
-    },
-    Known {
-        id: "setuid-under-roots-writes",
-        rule: "fuse_passthrough_write_iter() writes as who registered the backing file, whoever \
-               calls; that is without CAP_FSETID, or no user's write would clear setuid",
-        native: "reg 6755",
-        mounted: "reg 755",
-        only: Some("passthrough"),
-    },
-    Known {
-        id: "setgid-of-a-member",
-        rule: "the backing file is changed by the daemon, which is not in the caller's groups: \
-               setgid without group execution is cleared for members too",
-        native: "reg 2765",
-        mounted: "reg 765",
-        only: None,
-    },
-];
+#[derive(Deserialize)]
+struct File {
+    difference: Vec<Known>,
+}
+
+static ALL: LazyLock<Vec<Known>> = LazyLock::new(|| {
+    let file: Result<File, _> = toml::from_str(include_str!("../known-differences.toml"));
+    file.unwrap_or_else(|error| panic!("tests/known-differences.toml: {error}")).difference
+});
 
 /// The difference called `id`.
 pub(crate) fn find(id: &str) -> &'static Known {

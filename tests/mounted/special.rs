@@ -1,7 +1,12 @@
 //! Fifos, sockets, devices, unnamed files, inode flags, programs, and what reaches the disk.
 
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+
+use fusewire::sys::handle::FileHandle;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::common::actor::{SECOND, THIRD};
 use crate::harness::Needs;
@@ -36,6 +41,8 @@ behaviours! {
         syncfs_and_sync,
         written_data_is_behind_at_once,
         closing_tells_nothing_new,
+        file_handles_are_not_given_out,
+        watches_tell_of_the_mount_only,
     ];
 }
 
@@ -437,4 +444,26 @@ fn closing_tells_nothing_new(t: &mut Trace) {
         t.ok("close g");
         t.behind().is(&format!("get {name}"), "hellomore");
     }
+}
+
+fn file_handles_are_not_given_out(t: &mut Trace) {
+    t.ok("put f hello");
+    let file = File::open(t.path("f")).expect("it was just made");
+    let answer = FileHandle::of(file.as_fd()).map(|_| String::new());
+    let answer = answer.map_err(|errno| format!("{errno:?}"));
+    t.known_answer("file-handles", "the file handle of f", &answer);
+}
+
+fn watches_tell_of_the_mount_only(t: &mut Trace) {
+    t.ok("put f hello");
+    let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).expect("a watch");
+    watch.add_watch(&t.path("f"), AddWatchFlags::IN_MODIFY).expect("f is there");
+    let mut told = || watch.read_events().map_or(0, |events| events.len());
+    t.ok("append f more");
+    t.check("what is done here is told", told() > 0);
+    t.behind().ok("append f more");
+    t.wait_ms(50);
+    let answer = Ok(if told() > 0 { "told" } else { "silent" }.to_owned());
+    t.known_answer("watches", "a change behind the mount", &answer);
+    t.is("get f", "hellomoremore");
 }

@@ -127,14 +127,21 @@ impl Trace {
     /// Runs a line on which FUSE is known to differ, as `known` says.
     pub(crate) fn known(&mut self, id: &str, line: &str) {
         let answer = self.execute(Hand::Me, line);
+        self.known_answer(id, line, &answer);
+    }
+
+    /// The same for the `answer` to something that is no line.
+    pub(crate) fn known_answer(&mut self, id: &str, what: &str, answer: &Result<String, String>) {
         let entry = known::find(id);
-        let shows = self.stage.fuse && entry.only.is_none_or(|mode| mode == self.stage.data);
-        let expected = if shows { entry.mounted } else { entry.native };
-        if short(&answer) != expected && !long(&answer).starts_with(expected) {
-            let text = format!("known difference {id} ({}): {line}", entry.rule);
-            self.failures.push(format!("{text}: expected {expected}, got {}", long(&answer)));
+        let shows =
+            self.stage.fuse && entry.only.as_ref().is_none_or(|mode| *mode == self.stage.data);
+        let expected = if shows { &entry.mounted } else { &entry.native };
+        let expected = expected.as_ref().unwrap_or_else(|| panic!("{id} has no answers to expect"));
+        if short(answer) != *expected && !long(answer).starts_with(expected) {
+            let text = format!("known difference {id} ({}): {what}", entry.rule);
+            self.failures.push(format!("{text}: expected {expected}, got {}", long(answer)));
         }
-        self.lines.push(format!("{line} -> as the known difference {id} says"));
+        self.lines.push(format!("{what} -> as the known difference {id} says"));
     }
 
     /// Lets time pass.
