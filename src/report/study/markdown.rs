@@ -1,7 +1,7 @@
 //! The study as the README.md of its folder.
 
 use super::digest::{CellDigest, Digest};
-use super::{facts, published, steps, words};
+use super::{agreement, facts, published, steps, words};
 use crate::report::text::number;
 
 /// The page.
@@ -151,6 +151,33 @@ fn layers(digest: &Digest, lines: &mut Vec<String>) {
             column(digest.title(&row.system)),
             number(untraced),
             number(layers.values().sum::<f64>() / 1e3)
+        ));
+    }
+    held_against_the_ladder(digest, lines);
+}
+
+fn held_against_the_ladder(digest: &Digest, lines: &mut Vec<String>) {
+    let steps = agreement::of(digest);
+    if steps.is_empty() {
+        return;
+    }
+    lines.push(format!(
+        "\n## Step by step against layer by layer\n\n{}\n",
+        agreement::sentence(&steps)
+    ));
+    lines.push("| cell | from | to | measured | traced | mostly in | apart |".into());
+    lines.push("|---|---|---|--:|--:|---|--:|".into());
+    for step in steps {
+        lines.push(format!(
+            "| {} | {} | {} | {} | {} | {} {} | {} |",
+            column(step.cell),
+            column(step.from),
+            column(step.to),
+            words::change(step.measured),
+            words::change(step.traced),
+            step.layer.0,
+            words::change(step.layer.1),
+            words::deviation(&step),
         ));
     }
 }

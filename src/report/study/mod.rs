@@ -3,6 +3,7 @@
 //!
 //! A folder's samples never change; what is written here can be made again from them at any time.
 
+mod agreement;
 pub mod cell;
 pub mod csv;
 pub mod digest;

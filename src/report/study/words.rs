@@ -4,6 +4,7 @@ use crate::report::statistics::{Interval, Verdict};
 use crate::report::text::number;
 use crate::study::record::Unit;
 
+use super::agreement::Step;
 use super::cell::{CellResult, Figures};
 
 /// A figure with its unit.
@@ -25,6 +26,18 @@ pub(super) fn microseconds(value: f64) -> String {
         size if size >= 1e4 => format!("{} ms", number(value / 1e3)),
         _ => format!("{} µs", number(value)),
     }
+}
+
+/// Microseconds that something adds or takes away: `+4.10`, `-31.2`.
+pub(super) fn change(microseconds: f64) -> String {
+    let sign = if microseconds < 0.0 { "-" } else { "+" };
+    format!("{sign}{}", number(microseconds.abs()))
+}
+
+/// How far two views of a step are apart: `3 %`, or `61 %, too far` beyond the bound.
+pub(super) fn deviation(step: &Step<'_>) -> String {
+    let beyond = if step.agrees() { "" } else { ", too far" };
+    format!("{:.0} %{beyond}", step.deviation * 100.0)
 }
 
 /// A latency; `-` if none was measured, as of a whole job.

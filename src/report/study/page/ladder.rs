@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::super::digest::{CellDigest, Digest};
-use super::super::{steps, words};
+use super::super::{agreement, steps, words};
 use super::svg::{escape, fill_swatch, stack};
 use super::{row, scrolling};
 use crate::report::text::number;
 
 pub(super) fn section(digest: &Digest) -> String {
-    steps_of_ladder(digest) + &layers(digest)
+    steps_of_ladder(digest) + &layers(digest) + &held_against_each_other(digest)
 }
 
 /// For each cell one bar as long as the first step's time: native's part, what the last step still
@@ -144,5 +144,36 @@ fn layers(digest: &Digest) -> String {
         "<h3>Layer by layer</h3>\n<p>{}</p>\n{legend}<figure>\n{bars}</figure>\n{}<dl>{meanings}</dl>\n",
         steps::LAYERS_SAY,
         scrolling(&head, &body)
+    )
+}
+
+/// Each step as it was measured, and as the trace has it.
+fn held_against_each_other(digest: &Digest) -> String {
+    let steps = agreement::of(digest);
+    if steps.is_empty() {
+        return String::new();
+    }
+    let head = "<th class=\"text\">cell</th><th class=\"text\">from</th><th class=\"text\">to</th>\
+                <th>measured</th><th>traced</th><th>mostly in</th><th>apart</th>";
+    let mut body = String::new();
+    for step in &steps {
+        let _ = writeln!(
+            body,
+            "<tr><td>{}</td><td class=\"text\">{}</td><td class=\"text\">{}</td><td>{}</td><td>{}</td>\
+             <td>{} {}</td><td>{}</td></tr>",
+            escape(step.cell),
+            escape(step.from),
+            escape(step.to),
+            words::change(step.measured),
+            words::change(step.traced),
+            step.layer.0,
+            words::change(step.layer.1),
+            words::deviation(step)
+        );
+    }
+    format!(
+        "<h3>Step by step against layer by layer</h3>\n<p>{}</p>\n{}",
+        agreement::sentence(&steps),
+        scrolling(head, &body)
     )
 }
