@@ -458,7 +458,7 @@ fn watches_tell_of_the_mount_only(t: &mut Trace) {
     t.ok("put f hello");
     let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).expect("a watch");
     watch.add_watch(&t.path("f"), AddWatchFlags::IN_MODIFY).expect("f is there");
-    let mut told = || watch.read_events().map_or(0, |events| events.len());
+    let told = || watch.read_events().map_or(0, |events| events.len());
     t.ok("append f more");
     t.check("what is done here is told", told() > 0);
     t.behind().ok("append f more");
