@@ -196,8 +196,8 @@ pub enum DataMode {
     Auto,
     /// The kernel reads and writes the source itself; fails to mount where it can not.
     Passthrough,
-    /// The daemon, which answers READs by splice from the source's file to /dev/fuse; WRITEs are
-    /// copied.
+    /// The daemon, which answers READs by splice from the source's file to /dev/fuse, and takes large
+    /// WRITEs likewise; small ones are copied.
     Splice,
     /// The daemon reads and writes through pooled buffers.
     Copy,

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fmt::Debug;
 use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -269,6 +270,18 @@ pub trait Filesystem: Debug + Send + Sync + 'static {
         data: &[u8],
     ) -> Result<u32> {
         Err(Errno::ENOSYS)
+    }
+
+    /// WRITE of `args.size` bytes that are in a pipe: how many of them were taken out and written. `None`
+    /// if none was, and they shall come through [`write`](Self::write).
+    fn write_from(
+        &self,
+        caller: &Caller,
+        nodeid: NodeId,
+        args: &abi::WriteIn,
+        pipe: BorrowedFd<'_>,
+    ) -> Result<Option<u32>> {
+        Ok(None)
     }
 
     /// STATFS.

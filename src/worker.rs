@@ -6,6 +6,7 @@
 pub mod dev;
 pub mod ring;
 
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,9 +14,9 @@ use std::time::Instant;
 use nix::errno::Errno;
 use tracing::{debug, error, warn};
 
-use crate::abi::{InHeader, Opcode};
+use crate::abi::{InHeader, Opcode, WriteIn};
 use crate::dispatch::{Outcome, dispatch};
-use crate::fs::Filesystem;
+use crate::fs::{Caller, Filesystem, NodeId};
 use crate::metrics::{Metrics, Shard};
 use crate::protocol::decode::{Dialect, Malformed, Operation, Request};
 use crate::protocol::encode::ReplyBuf;
@@ -53,6 +54,23 @@ impl<F: Filesystem + ?Sized> Server<F> {
         let answered = catch_unwind(AssertUnwindSafe(|| dispatch(&*self.fs, request, reply)));
         answered.unwrap_or_else(|_| {
             error!(opcode = request.header.opcode, "panicked while serving a request: EIO");
+            Err(Errno::EIO)
+        })
+    }
+}
+
+impl<F: Filesystem + ?Sized> Server<F> {
+    /// Has the file system write what is in a pipe, likewise.
+    fn write_from(
+        &self,
+        header: &InHeader,
+        args: &WriteIn,
+        pipe: BorrowedFd<'_>,
+    ) -> Result<Option<u32>, Errno> {
+        let caller = Caller { uid: header.uid, gid: header.gid, pid: header.pid };
+        let write = || self.fs.write_from(&caller, NodeId(header.nodeid), args, pipe);
+        catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| {
+            error!(opcode = header.opcode, "panicked while serving a request: EIO");
             Err(Errno::EIO)
         })
     }

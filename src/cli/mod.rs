@@ -225,7 +225,7 @@ struct MountArgs {
     #[command(flatten)]
     daemon: DaemonArgs,
     /// Who moves the bytes of files: the kernel where it can (auto), the kernel or no mount at all
-    /// (passthrough), the daemon without looking at those that are read (splice), or the daemon
+    /// (passthrough), the daemon without looking at them (splice), or the daemon
     /// (copy) [default: auto]
     #[arg(long, value_name = "MODE", value_parser = ["auto", "passthrough", "splice", "copy"])]
     data: Option<String>,

@@ -2,11 +2,11 @@
 //! COPY_FILE_RANGE, IOCTL, SYNCFS.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate};
+use nix::fcntl::{FallocateFlags, OFlag, SpliceFFlags, copy_file_range, fallocate, splice};
 use nix::sys::stat::fstat;
 use nix::sys::uio::pwrite;
 use nix::unistd::{Whence, fdatasync, fsync, lseek, syncfs};
@@ -71,24 +71,42 @@ impl Local {
             true => None,
             false => Some(impersonate(caller.uid, caller.gid)?),
         };
-        let mut taken = 0;
-        while taken < data.len() {
+        all_of(data.len(), |taken| {
             let offset = position(args.offset, taken)?;
             // A page that is written back belongs where it is, not behind the end.
-            let count = match written_back && open.flags.contains(OFlag::O_APPEND) {
+            match written_back && open.flags.contains(OFlag::O_APPEND) {
                 true => write_back(&file, &data[taken..], offset),
                 false => pwrite(&file, &data[taken..], offset),
-            };
-            match count {
-                Ok(0) => break,
-                Ok(count) => taken += count,
-                Err(Errno::EINTR) => {}
-                // What was taken counts; the caller meets the error with the rest.
-                Err(errno) if taken == 0 => return Err(errno),
-                Err(_) => break,
             }
+        })
+    }
+
+    pub(super) fn do_write_from(
+        &self,
+        caller: &Caller,
+        args: &abi::WriteIn,
+        pipe: BorrowedFd<'_>,
+    ) -> Result<Option<u32>> {
+        let (open, file) = self.file(Fh(args.fh))?;
+        // splice(2) does not append.
+        if open.flags.contains(OFlag::O_APPEND) || args.write_flags & abi::WRITE_CACHE != 0 {
+            return Ok(None);
         }
-        u32::try_from(taken).map_err(|_| Errno::EIO)
+        open.check_alignment(args.flags, args.offset, args.size)?;
+        self.wait_below(open.inode.nodeid)?;
+        caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
+        let _as_caller = impersonate(caller.uid, caller.gid)?;
+        let size = usize::try_from(args.size).map_err(|_| Errno::EINVAL)?;
+        let written = all_of(size, |taken| {
+            let mut offset = position(args.offset, taken)?;
+            let flags = SpliceFFlags::empty();
+            splice(pipe, None, &file, Some(&mut offset), size - taken, flags)
+        });
+        match written {
+            // A file system without splice, or what a write says as well.
+            Err(Errno::EINVAL) => Ok(None),
+            written => written.map(Some),
+        }
     }
 
     pub(super) fn do_fsync(&self, nodeid: NodeId, args: &abi::FsyncIn) -> Result<()> {
@@ -170,6 +188,22 @@ impl Local {
         let inode = self.inodes.get(nodeid)?;
         syncfs(&self.inodes.open(&inode, OFlag::O_RDONLY)?)
     }
+}
+
+/// Has `write` take the rest behind what was taken, until `size` bytes are or there is an error.
+fn all_of(size: usize, mut write: impl FnMut(usize) -> Result<usize>) -> Result<u32> {
+    let mut taken = 0;
+    while taken < size {
+        match write(taken) {
+            Ok(0) => break,
+            Ok(count) => taken += count,
+            Err(Errno::EINTR) => {}
+            // What was taken counts; the caller meets the error with the rest.
+            Err(errno) if taken == 0 => return Err(errno),
+            Err(_) => break,
+        }
+    }
+    u32::try_from(taken).map_err(|_| Errno::EIO)
 }
 
 /// Writes a page back to where it came from, though the file was opened to append.

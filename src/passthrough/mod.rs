@@ -530,6 +530,16 @@ impl Filesystem for Local {
         self.do_write(caller, args, data)
     }
 
+    fn write_from(
+        &self,
+        caller: &Caller,
+        _: NodeId,
+        args: &abi::WriteIn,
+        pipe: BorrowedFd<'_>,
+    ) -> Result<Option<u32>> {
+        self.do_write_from(caller, args, pipe)
+    }
+
     fn statfs(&self, _: &Caller, nodeid: NodeId) -> Result<abi::Kstatfs> {
         self.do_statfs(nodeid)
     }

@@ -82,6 +82,18 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Reads what stands in front of the data of a WRITE, of which `waiting` bytes are somewhere else; `None`
+/// if that is not all of it, and [`decode`] has to say what is wrong.
+pub fn decode_ahead(bytes: &[u8], waiting: usize) -> Option<(&InHeader, &abi::WriteIn)> {
+    let (header, body) = InHeader::ref_from_prefix(bytes).ok()?;
+    let args = abi::WriteIn::ref_from_bytes(body).ok()?;
+    let whole = header.opcode == Opcode::Write as u32
+        && header.total_extlen == 0
+        && usize::try_from(header.len) == Ok(bytes.len() + waiting)
+        && usize::try_from(args.size) == Ok(waiting);
+    whole.then_some((header, args))
+}
+
 /// A decoded request.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {

@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::{pread, writev};
 use zerocopy::IntoBytes;
 
+use super::splice::Pipe;
 use crate::protocol::encode;
 use crate::sys::fuse_dev;
 
@@ -68,6 +69,15 @@ impl Channel {
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
         loop {
             if let Some(received) = Received::of(nix::unistd::read(&self.device, buffer))? {
+                return Ok(received);
+            }
+        }
+    }
+
+    /// Waits for a request of up to `max` bytes, which is put into an empty pipe.
+    pub(super) fn receive_into(&self, pipe: &mut Pipe, max: usize) -> Result<Received, Errno> {
+        loop {
+            if let Some(received) = Received::of(pipe.draw(&self.device, max))? {
                 return Ok(received);
             }
         }

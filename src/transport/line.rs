@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -11,6 +12,7 @@ use tracing::warn;
 use super::buffers::Buffers;
 use super::dev::{Channel, Received, read_range};
 use super::dev_ring::DevRing;
+use super::inflow::{HEAD, Inflow};
 use super::splice::{Filled, Pipe, Splice};
 use crate::protocol::encode;
 
@@ -43,10 +45,11 @@ impl Line {
         }
     }
 
-    /// Waits for a request, which is in the buffer for requests then.
+    /// Waits for a request, which is in the buffer for requests then; of a WRITE whose data is
+    /// [`ahead`](Self::ahead), what stands in front of that.
     pub fn receive(&mut self) -> Result<Received, Errno> {
         match self {
-            Line::Calls(calls) => calls.channel.receive(&mut calls.buffers.request),
+            Line::Calls(calls) => calls.receive(),
             Line::Ring(ring) => ring.receive(),
         }
     }
@@ -56,6 +59,31 @@ impl Line {
         match self {
             Line::Calls(calls) => (&calls.buffers.request, &mut calls.buffers.reply),
             Line::Ring(ring) => ring.buffers(),
+        }
+    }
+
+    /// What stands in front of the data of the WRITE that was received, and the pipe that has the data,
+    /// if it came that way.
+    pub fn ahead(&self) -> Option<(&[u8], BorrowedFd<'_>)> {
+        match self {
+            Line::Calls(Calls { inflow: Some(inflow), buffers, .. }) => {
+                inflow.pipe().map(|pipe| (&buffers.request[..HEAD], pipe))
+            }
+            Line::Calls(_) | Line::Ring(_) => None,
+        }
+    }
+
+    /// So many bytes were taken from that pipe.
+    pub fn taken(&mut self, count: usize) {
+        if let Line::Calls(Calls { inflow: Some(inflow), .. }) = self {
+            inflow.taken(count);
+        }
+    }
+
+    /// Has the data of the WRITE in the buffer for requests, too.
+    pub fn pour(&mut self) {
+        if let Line::Calls(Calls { inflow: Some(inflow), buffers, .. }) = self {
+            inflow.pour(&mut buffers.request);
         }
     }
 
@@ -110,6 +138,8 @@ pub struct Calls {
     buffers: Buffers,
     splice: Splice,
     pipe: Option<Pipe>,
+    /// For WRITEs, where splice was chosen.
+    inflow: Option<Inflow>,
 }
 
 impl Calls {
@@ -122,7 +152,16 @@ impl Calls {
             // Not before it is needed: where the kernel moves the data it never is.
             Splice::Large | Splice::Never => None,
         };
-        Ok(Calls { channel, buffers, splice, pipe })
+        let inflow = (splice == Splice::Always).then(|| Inflow::new(max_payload));
+        Ok(Calls { channel, buffers, splice, pipe, inflow })
+    }
+
+    fn receive(&mut self) -> Result<Received, Errno> {
+        let buffer = &mut self.buffers.request;
+        match &mut self.inflow {
+            Some(inflow) => inflow.receive(&self.channel, buffer),
+            None => self.channel.receive(buffer),
+        }
     }
 
     fn reply(&self, unique: u64, fixed: &[u8], payload: usize) -> Result<(), Errno> {

@@ -3,6 +3,7 @@
 pub mod buffers;
 pub mod dev;
 pub mod dev_ring;
+pub mod inflow;
 pub mod line;
 pub mod splice;
 pub mod uring;

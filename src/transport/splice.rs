@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::sys::uio::readv;
-use nix::unistd::{pipe2, write};
+use nix::unistd::{pipe2, read, write};
 use zerocopy::IntoBytes;
 
 use crate::abi::OutHeader;
@@ -133,6 +133,32 @@ impl Pipe {
         match readv(&self.output, &mut parts)? {
             count if count == HEADER + filled => Ok(()),
             _ => Err(Errno::EIO),
+        }
+    }
+
+    /// Whether every request with up to `payload` bytes of data fits: its headers take a page, and data
+    /// that does not begin with a page one more.
+    pub fn receives(&self, payload: usize) -> bool {
+        payload.div_ceil(PAGE) + 2 <= self.slots
+    }
+
+    /// Receives a request of up to `max` bytes from `device`.
+    pub fn draw(&mut self, device: impl AsFd, max: usize) -> Result<usize, Errno> {
+        splice(device, None, &self.input, None, max, SpliceFFlags::empty())
+    }
+
+    /// Takes as many bytes out as `buffer` has. It must hold so many.
+    pub fn take(&mut self, buffer: &mut [u8]) {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match read(&self.output, &mut buffer[filled..]) {
+                Err(Errno::EINTR) => {}
+                // A request that is lost leaves its caller waiting: better the mount ends.
+                count => match count.expect("a pipe gives back what was put into it") {
+                    0 => unreachable!("its other end is here"),
+                    count => filled += count,
+                },
+            }
         }
     }
 

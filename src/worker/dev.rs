@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use tracing::error;
+use zerocopy::IntoBytes;
 
 use super::{End, Moves, Server, record, refuse};
+use crate::abi;
 use crate::dispatch::Outcome;
 use crate::fs::Filesystem;
 use crate::keeper::Watch;
 use crate::metrics::Shard;
-use crate::protocol::decode::{Frame, decode};
+use crate::protocol::decode::{Frame, decode, decode_ahead};
 use crate::protocol::encode::ReplyBuf;
 use crate::transport::dev::Received;
 use crate::transport::line::{Line, Moved};
@@ -73,6 +75,9 @@ impl<F: Filesystem + ?Sized> Worker<F> {
 
     fn serve(&mut self, size: usize, arrived: Instant, shard: &Shard) {
         let Worker { line, server, .. } = self;
+        if serve_ahead(line, server, size, arrived, shard) {
+            return;
+        }
         let (received, room) = line.buffers();
         let frame = Frame::from_contiguous(&received[..size]);
         let request = match frame.and_then(|frame| decode(frame, server.dialect)) {
@@ -121,4 +126,41 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         };
         record(shard, &header, arrived, result);
     }
+}
+
+/// Serves a WRITE whose data is in a pipe. False if there is none, or it has to be served as others are.
+fn serve_ahead<F: Filesystem + ?Sized>(
+    line: &mut Line,
+    server: &Server<F>,
+    size: usize,
+    arrived: Instant,
+    shard: &Shard,
+) -> bool {
+    let Some((head, pipe)) = line.ahead() else { return false };
+    let written = decode_ahead(head, size - head.len())
+        .map(|(header, args)| (*header, server.write_from(header, args, pipe)));
+    let (header, result) = match written {
+        Some((header, Ok(Some(count)))) => (header, Ok(count)),
+        Some((header, Err(errno))) => (header, Err(errno)),
+        None | Some((_, Ok(None))) => {
+            line.pour();
+            return false;
+        }
+    };
+    let sent = match result {
+        Ok(count) => {
+            let taken = usize::try_from(count).unwrap_or(usize::MAX);
+            line.taken(taken);
+            Moves::In(count).record(shard, 0);
+            shard.record_spliced(taken);
+            let reply = abi::WriteOut { size: count, padding: 0 };
+            line.reply(header.unique, reply.as_bytes(), 0)
+        }
+        Err(errno) => line.reply_error(header.unique, errno),
+    };
+    if let Err(errno) = sent {
+        error!(%errno, "the kernel refused the answer to a WRITE");
+    }
+    record(shard, &header, arrived, result.map(drop));
+    true
 }

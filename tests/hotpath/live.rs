@@ -103,6 +103,8 @@ const STEPS: &[Step] = &[
     Step { what: "READ of 64 KiB", asks: 0, prepare: |at| transfer(at, 64 << 10, false) },
     Step { what: "WRITE of 4 KiB", asks: 0, prepare: |at| transfer(at, 4 << 10, true) },
     Step { what: "WRITE of 64 KiB", asks: 0, prepare: |at| transfer(at, 64 << 10, true) },
+    // Through a pipe, where there is one.
+    Step { what: "WRITE of 128 KiB", asks: 0, prepare: |at| transfer(at, 128 << 10, true) },
 ];
 
 /// Reads, or writes, past the mount's cache, so that each is a request.

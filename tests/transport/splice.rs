@@ -1,7 +1,7 @@
-//! READs that are answered through a pipe.
+//! READs that are answered, and WRITEs that are received, through a pipe.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use super::with_mount;
@@ -69,5 +69,63 @@ fn a_file_that_is_truncated_meanwhile_is_read_without_errors() {
             }
         });
         assert_eq!(daemon.settled().expect("stats").totals.errors, 0);
+    });
+}
+
+/// What was written through a pipe is in the source's file, and what could not go that way, too.
+#[test]
+fn what_is_written_through_a_pipe_is_in_the_file() {
+    with_mount("Y", "data=splice,workers=1", |source, mountpoint, daemon| {
+        let content = content();
+        for (name, append, from) in [("plain", false, 0), ("odd", false, 777), ("log", true, 0)] {
+            let mut options = File::options();
+            options.create(true).write(true).append(append);
+            let file = options.open(mountpoint.join(name)).expect("create");
+            // Small ones in between come as they always do.
+            for (n, part) in content.chunks(400_000).enumerate() {
+                let at = (from + n * 400_000) as u64;
+                let (head, rest) = part.split_at(if n % 2 == 0 { 100 } else { 0 });
+                match append {
+                    true => (&file).write_all(part).expect("append"),
+                    false => {
+                        file.write_all_at(head, at).expect("write");
+                        file.write_all_at(rest, at + head.len() as u64).expect("write");
+                    }
+                }
+            }
+            drop(file);
+            let got = fs::read(source.join(name)).expect("read");
+            assert!(got[from..] == content, "other bytes in {name}");
+        }
+        let totals = daemon.stats().expect("stats").totals;
+        assert!(totals.spliced_bytes > (2 << 20), "{totals:?}");
+        assert_eq!(totals.written_bytes, 3 * LEN as u64, "{totals:?}");
+    });
+}
+
+/// A disk that is full in the middle of what is in the pipe: nothing of that comes out with what is
+/// written next.
+#[test]
+fn a_disk_that_is_full_leaves_nothing_in_the_pipe() {
+    with_mount("Y", "data=splice,workers=1", |source, mountpoint, daemon| {
+        let filled = File::create(mountpoint.join("filled")).expect("create");
+        let block = vec![b'x'; 1 << 20];
+        let mut at = 0;
+        let error = loop {
+            match filled.write_at(&block, at) {
+                Ok(count) => at += count as u64,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
+        assert!(daemon.stats().expect("stats").totals.spliced_bytes > (2 << 20));
+        drop(filled);
+        fs::remove_file(mountpoint.join("filled")).expect("unlink");
+        let content = content();
+        // The first comes through the pipe that was given up, if any does.
+        for name in ["next", "after"] {
+            fs::write(mountpoint.join(name), &content).expect("write");
+            assert!(fs::read(source.join(name)).expect("read") == content, "other bytes");
+        }
     });
 }

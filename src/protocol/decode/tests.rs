@@ -244,3 +244,18 @@ fn setxattr_is_read_in_the_dialect_that_was_negotiated() {
         assert_eq!(fault_in(&cut, Dialect::default()), lie(21, SHORT), "{len}");
     }
 }
+
+#[test]
+fn a_write_whose_data_is_elsewhere_is_read_if_all_about_it_fits() {
+    let write = |opcode: u32, size: u32| {
+        let args = Wire::default().u64(7).u64(4096).u32(size).u32(0).u64(0).u32(2).u32(0);
+        Aligned::new(&request(opcode, &args.zeros(4096).end()))
+    };
+    let good = write(16, 4096);
+    let (header, args) = decode_ahead(&good.bytes()[..80], 4096).expect("well-formed");
+    assert_eq!((header.unique, args.fh, args.offset, args.size), (UNIQUE, 7, 4096, 4096));
+    for (bytes, waiting) in [(&write(16, 4095), 4096), (&write(15, 4096), 4096), (&good, 4095)] {
+        assert!(decode_ahead(&bytes.bytes()[..80], waiting).is_none());
+    }
+    assert!(decode_ahead(&good.bytes()[..79], 4097).is_none());
+}
