@@ -75,7 +75,8 @@ fi
 # Kernel parameters that a test may change, as they are now.
 declare -A parameters=()
 for file in /sys/module/fuse/parameters/{enable_uring,max_user_bgreq,max_user_congthresh} \
-    /proc/sys/fs/fuse/max_pages_limit; do
+    /proc/sys/fs/fuse/max_pages_limit /proc/sys/kernel/io_uring_disabled \
+    /sys/devices/system/cpu/cpu1/online; do
     [[ -r $file ]] && parameters[$file]=$(<"$file")
 done
 

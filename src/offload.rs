@@ -1,14 +1,17 @@
 //! Threads for operations that may take long, so that no queue waits for one of them.
 //!
-//! They are started when there is work and nobody is free, and end when there is none.
+//! They are started when there is work and nobody is free, and end when there is none. One that can
+//! not be prepared for serving serves nobody; jobs that nobody else is left to do are refused.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use tracing::{error, warn};
@@ -21,7 +24,7 @@ const THREADS_MAX: usize = 128;
 /// How long a thread waits for work before it ends.
 const LINGER: Duration = Duration::from_secs(5);
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(Result<(), Errno>) + Send>;
 
 /// A pool of such threads, shared by all queues of a session.
 #[derive(Clone)]
@@ -36,7 +39,11 @@ struct Inner {
     threads: AtomicUsize,
     /// Where they may run: everywhere, unlike the queue's thread that starts them.
     cpus: Option<CpuSet>,
+    /// What makes one of them fit to serve.
+    prepare: Prepare,
 }
+
+type Prepare = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,15 +53,20 @@ impl fmt::Debug for Pool {
 
 impl Default for Pool {
     fn default() -> Self {
-        let (idle, threads) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let cpus = sched_getaffinity(Pid::from_raw(0)).ok();
-        Pool { inner: Arc::new(Inner { jobs: unbounded(), idle, threads, cpus }) }
+        Pool::new(Box::new(caller::enter_worker))
     }
 }
 
 impl Pool {
-    /// Has `job` done by a thread of the pool, soon and once.
-    pub fn run(&self, job: impl FnOnce() + Send + 'static) {
+    fn new(prepare: Prepare) -> Self {
+        let (idle, threads) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let cpus = sched_getaffinity(Pid::from_raw(0)).ok();
+        Pool { inner: Arc::new(Inner { jobs: unbounded(), idle, threads, cpus, prepare }) }
+    }
+
+    /// Has `job` done by a thread of the pool, soon and once. It is given an error, and must not act
+    /// for anybody, if no thread can be made fit for that.
+    pub fn run(&self, job: impl FnOnce(Result<(), Errno>) + Send + 'static) {
         let inner = &self.inner;
         inner.jobs.0.send(Box::new(job)).expect("the pool holds both ends");
         // Either a thread that gives up sees the job, or this sees that it is no longer idle.
@@ -65,12 +77,12 @@ impl Pool {
             warn!(%error, "could not start an offload thread");
             if inner.threads.load(SeqCst) == 0 {
                 // Nobody else will: the caller's own queue waits, but nothing is lost.
-                inner.work_off();
+                inner.work_off(Ok(()));
             }
         }
     }
 
-    fn start(&self) -> std::io::Result<()> {
+    fn start(&self) -> io::Result<()> {
         let inner = self.inner.clone();
         inner.threads.fetch_add(1, SeqCst);
         let work = move || {
@@ -79,11 +91,19 @@ impl Pool {
             if let Err(errno) = spread.and_then(|()| set_policy(this, Policy::Normal)) {
                 warn!(%errno, "an offload thread runs where and how its queue does");
             }
-            if let Err(error) = caller::enter_worker() {
-                error!(%error, "an offload thread could not be prepared");
+            match (inner.prepare)() {
+                Ok(()) => {
+                    inner.work();
+                    inner.threads.fetch_sub(1, SeqCst);
+                }
+                Err(error) => {
+                    error!(%error, "an offload thread could not be prepared");
+                    // With its permissions and its umask it could do what the caller may not.
+                    if inner.threads.fetch_sub(1, SeqCst) == 1 {
+                        inner.work_off(Err(Errno::EIO));
+                    }
+                }
             }
-            inner.work();
-            inner.threads.fetch_sub(1, SeqCst);
         };
         let started = thread::Builder::new().name("offload".to_owned()).spawn(work);
         if started.is_err() {
@@ -100,15 +120,15 @@ impl Inner {
             let job = self.jobs.1.recv_timeout(LINGER);
             self.idle.fetch_sub(1, SeqCst);
             match job.or_else(|_| self.jobs.1.try_recv()) {
-                Ok(job) => job(),
+                Ok(job) => job(Ok(())),
                 Err(_) => return,
             }
         }
     }
 
-    fn work_off(&self) {
+    fn work_off(&self, fit: Result<(), Errno>) {
         while let Ok(job) = self.jobs.1.try_recv() {
-            job();
+            job(fit);
         }
     }
 }
@@ -125,7 +145,8 @@ mod tests {
         let gate = Arc::new(std::sync::Barrier::new(20));
         for n in 0..20 {
             let (sender, gate) = (sender.clone(), gate.clone());
-            pool.run(move || {
+            pool.run(move |fit| {
+                fit.expect("this thread could be prepared");
                 gate.wait();
                 sender.send(n).expect("the test waits");
             });
@@ -134,5 +155,33 @@ mod tests {
         let mut done: Vec<_> = (0..20).map(|_| wait()).collect();
         done.sort_unstable();
         assert_eq!(done, (0..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_thread_that_can_not_be_prepared_does_nothing() {
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let pool = {
+            let attempts = attempts.clone();
+            // The first twenty fail.
+            Pool::new(Box::new(move || match attempts.fetch_add(1, SeqCst) {
+                0..20 => Err(io::ErrorKind::OutOfMemory.into()),
+                _ => Ok(()),
+            }))
+        };
+        let (sender, receiver) = mpsc::channel();
+        let mut refused = 0;
+        for _ in 0..100 {
+            for _ in 0..4 {
+                let sender = sender.clone();
+                pool.run(move |fit| sender.send(fit).expect("the test waits"));
+            }
+            for _ in 0..4 {
+                let fit = receiver.recv_timeout(Duration::from_secs(20)).expect("every job ends");
+                refused += usize::from(fit == Err(Errno::EIO));
+            }
+        }
+        let attempts = attempts.load(SeqCst);
+        assert!((1..=80).contains(&refused), "{refused} were refused in {attempts} attempts");
+        assert!(attempts > 20, "{attempts}");
     }
 }

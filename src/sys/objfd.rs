@@ -261,10 +261,16 @@ pub(crate) fn removexattr(fd: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> 
     Errno::result(result).map(drop)
 }
 
-/// An ioctl whose argument is exactly the bytes of `argument`, read and written in place.
+/// An ioctl that acts on the file and nothing else, and whose permission the kernel checks before it
+/// sends it (`vfs_fileattr_set`): FS_IOC_{GET,SET}FLAGS, FS_IOC_GETVERSION, FS_IOC_FS{GET,SET}XATTR.
+/// Its argument is the first bytes of `argument`, read and written in place. ENOTTY for any other.
 pub(crate) fn ioctl(fd: BorrowedFd<'_>, cmd: u32, argument: &mut [u8; 64]) -> Result<i32, Errno> {
-    // SAFETY: the callers' list of commands has arguments of at most 28 bytes, in or out, and
-    // `argument` has 64 that are exclusively borrowed for the call.
+    const COMMANDS: [u32; 5] = [0x8008_6601, 0x4008_6602, 0x8008_7601, 0x801c_581f, 0x401c_5820];
+    if !COMMANDS.contains(&cmd) {
+        return Err(Errno::ENOTTY);
+    }
+    // SAFETY: the commands above have arguments of at most 28 bytes, in or out, and `argument` has
+    // 64 that are exclusively borrowed for the call.
     let result =
         unsafe { libc::ioctl(fd.as_raw_fd(), libc::c_ulong::from(cmd), argument.as_mut_ptr()) };
     Errno::result(result)
@@ -323,6 +329,15 @@ fn size(count: impl TryInto<usize>) -> Result<usize, Errno> {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn no_ioctl_is_passed_on_whose_argument_may_be_something_else() {
+        let file = tempfile::tempfile().expect("a temporary file");
+        // TCGETS, FIFREEZE, FS_IOC_FIEMAP, FICLONE: some take pointers, or none of these bytes.
+        for cmd in [0x5401, 0xc004_5877, 0xc020_660b, 0x4004_9409] {
+            assert_eq!(ioctl(file.as_fd(), cmd, &mut [0; 64]), Err(Errno::ENOTTY), "{cmd:#x}");
+        }
+    }
 
     #[test]
     fn what_is_in_memory_is_told_from_what_is_not() {

@@ -11,11 +11,11 @@ use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2,
 
 /// The background's end of the pipe on which the foreground waits for success or an error text.
 #[derive(Debug)]
-pub struct Readiness(File);
+pub(crate) struct Readiness(File);
 
 /// What [`background`] returns in each of the two processes.
 #[derive(Debug)]
-pub enum Side {
+pub(crate) enum Side {
     /// The process that was started; it must exit with this result.
     Foreground(Result<(), String>),
     /// The one that goes on.
@@ -23,7 +23,7 @@ pub enum Side {
 }
 
 /// Splits the process in two. Must be called before any thread is started.
-pub fn background() -> io::Result<Side> {
+pub(crate) fn background() -> io::Result<Side> {
     // What was inherited would stay open, and locked, for as long as the mount.
     // SAFETY: nothing in this process owns a descriptor above standard error yet.
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
@@ -52,7 +52,7 @@ pub fn background() -> io::Result<Side> {
 
 impl Readiness {
     /// The mount works: lets the foreground exit 0, and leaves its terminal and directory.
-    pub fn ready(mut self) -> io::Result<()> {
+    pub(crate) fn ready(mut self) -> io::Result<()> {
         let null = File::options().read(true).write(true).open("/dev/null")?;
         std::env::set_current_dir("/")?;
         dup2_stdin(&null)?;
@@ -62,7 +62,7 @@ impl Readiness {
     }
 
     /// It does not: lets the foreground print `reason` and fail.
-    pub fn failed(mut self, reason: &str) {
+    pub(crate) fn failed(mut self, reason: &str) {
         // If the foreground is gone there is nobody left to tell.
         let _ = self.0.write_all(reason.as_bytes());
     }

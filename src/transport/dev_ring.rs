@@ -6,10 +6,13 @@
 //! somebody else has taken it meanwhile, the read waits inside io_uring_enter: as this ring has
 //! nothing else under way by then (the reply goes in front of it), it waits as read(2) would.
 //!
-//! Memory contract: the kernel has the buffers only while [`DevRing::receive`] runs.
+//! Memory contract: the kernel has the buffers only while [`DevRing::receive`] runs. If that fails with
+//! something under way, they stay mapped for as long as the process lives: to close a ring only begins
+//! to take back what the kernel has.
 #![expect(unsafe_code, reason = "submission queue entries carry addresses")]
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -31,11 +34,12 @@ const REPLY: u64 = 2;
 
 /// A channel with a ring, and its memory. Used by one thread from the first [`receive`](Self::receive) on.
 pub struct DevRing {
-    // The ring goes first: with it go the kernel's claims on the rest.
     ring: IoUring,
-    request: MmapMut,
+    request: ManuallyDrop<MmapMut>,
     /// A page in whose end the header and the fixed part go, then the payload.
-    reply: MmapMut,
+    reply: ManuallyDrop<MmapMut>,
+    /// Reads and writes that were submitted, or are about to be, and have not completed.
+    lent: usize,
     channel: Channel,
     enabled: bool,
     queued: Option<Queued>,
@@ -64,7 +68,8 @@ impl DevRing {
         // Enabled by the thread that uses it, which is the single issuer then.
         let ring =
             builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled().build(2)?;
-        Ok(DevRing { ring, request, reply, channel, enabled: false, queued: None })
+        let (request, reply) = (ManuallyDrop::new(request), ManuallyDrop::new(reply));
+        Ok(DevRing { ring, request, reply, lent: 0, channel, enabled: false, queued: None })
     }
 
     /// Waits as [`Channel::wait`] does.
@@ -107,17 +112,17 @@ impl DevRing {
     ) -> Result<Exchanged, Errno> {
         let mut submission = self.ring.submission();
         for entry in reply.into_iter().chain([read]) {
+            self.lent += 1;
             // SAFETY: both point into mappings of this value, which are left alone until the loop
-            // below has seen the completion of each; on the one way out before that, the ring is
-            // dropped before the mappings are.
+            // below has seen the completion of each; on the one way out before that, `lent` keeps
+            // them from ever being unmapped.
             let pushed = unsafe { submission.push(entry) };
             pushed.expect("nothing is under way, and there is room for two");
         }
         drop(submission);
         let mut exchanged = Exchanged { reply: Ok(0), read: Ok(0) };
-        let mut left = 1 + usize::from(reply.is_some());
-        while left > 0 {
-            match self.ring.submit_and_wait(left).map_err(errno) {
+        while self.lent > 0 {
+            match self.ring.submit_and_wait(self.lent).map_err(errno) {
                 Ok(_) | Err(Errno::EINTR | Errno::EAGAIN | Errno::EBUSY) => {}
                 Err(errno) => return Err(errno),
             }
@@ -128,7 +133,7 @@ impl DevRing {
                     READ => exchanged.read = result,
                     _ => exchanged.reply = result,
                 }
-                left -= 1;
+                self.lent -= 1;
             }
         }
         Ok(exchanged)
@@ -168,6 +173,19 @@ impl DevRing {
 
     fn fd(&self) -> Fd {
         Fd(self.channel.as_fd().as_raw_fd())
+    }
+}
+
+impl Drop for DevRing {
+    fn drop(&mut self) {
+        if self.lent == 0 {
+            // SAFETY: they are dropped here only, nothing uses them afterwards, and everything that
+            // was submitted has completed.
+            unsafe {
+                ManuallyDrop::drop(&mut self.request);
+                ManuallyDrop::drop(&mut self.reply);
+            }
+        }
     }
 }
 

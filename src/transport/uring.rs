@@ -11,10 +11,14 @@
 //!
 //! End of life: when the connection ends, every entry the kernel has completes with ENOTCONN, and
 //! every commit of one that we have is refused with it. A queue is over when each has failed once.
+//! One that is given up earlier (a registration or a thread that failed) leaves its memory mapped for
+//! as long as the process lives: to close a ring only begins to take back what the kernel has, in the
+//! background, and FUSE's commands can not be cancelled otherwise.
 #![expect(unsafe_code, reason = "submission queue entries carry addresses")]
 
 use std::fmt;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -36,6 +40,9 @@ const OP_AT: usize = abi::URING_IN_OUT_HEADER_SZ;
 const ENT_AT: usize = OP_AT + abi::URING_OP_IN_OUT_SZ;
 const HEADER_SIZE: usize = ENT_AT + size_of::<UringEntInOut>();
 const _: () = assert!(HEADER_SIZE <= HEADER_STRIDE);
+
+/// How often the kernel is called again that can not go on for a moment: there are fewer entries.
+const TRIES: usize = 1000;
 
 /// The token of the event descriptor; entries have their index.
 const WAKE_UP: u64 = u64::MAX;
@@ -76,21 +83,26 @@ pub struct Head {
 
 /// The queue of one CPU. Made, used and dropped by one thread (IORING_SETUP_SINGLE_ISSUER).
 pub struct Queue {
-    // The ring goes first: with it go the kernel's claims on the rest.
     ring: IoUring<squeue::Entry128, cqueue::Entry>,
-    arena: MmapMut,
-    /// Two per entry; read by the kernel when the entry is registered.
-    iovecs: Box<[[libc::iovec; 2]]>,
-    wake_up: Box<WakeUp>,
+    /// Freed when the kernel has no claim on it.
+    memory: ManuallyDrop<Memory>,
+    /// Entries that were submitted, or are about to be, and have not completed.
+    lent: usize,
+    /// Whether the read of the event descriptor is under way.
+    listens: bool,
+    event: Arc<EventFd>,
     shape: Shape,
     qid: u16,
     device: Arc<OwnedFd>,
 }
 
-/// The descriptor that wakes the queue's thread, and where its counter is read to.
-struct WakeUp {
-    event: Arc<EventFd>,
-    count: [u8; 8],
+/// What the kernel reads and writes by itself.
+struct Memory {
+    arena: MmapMut,
+    /// Two per entry; read by the kernel when the entry is registered.
+    iovecs: Box<[[libc::iovec; 2]]>,
+    /// Where the event descriptor's counter is read to.
+    count: Box<[u8; 8]>,
 }
 
 impl fmt::Debug for Queue {
@@ -144,24 +156,37 @@ impl Queue {
             .collect();
         // Every entry and the wake-up may be submitted at once.
         let ring = builder().build((u32::from(shape.depth) + 1).next_power_of_two())?;
-        let wake_up = Box::new(WakeUp { event, count: [0; 8] });
-        Ok(Queue { ring, arena, iovecs, wake_up, shape, qid, device })
+        let memory = ManuallyDrop::new(Memory { arena, iovecs, count: Box::new([0; 8]) });
+        Ok(Queue { ring, memory, lent: 0, listens: false, event, shape, qid, device })
     }
 
     /// Registers all entries. An error leaves the connection to /dev/fuse, as the kernel does.
     pub fn register(&mut self) -> io::Result<()> {
         self.listen();
         for index in 0..self.shape.depth {
-            let iovec = &raw const self.iovecs[usize::from(index)];
+            let iovec = &raw const self.memory.iovecs[usize::from(index)];
             self.push(index, abi::URING_CMD_REGISTER, 0, Some(iovec as u64));
         }
-        self.ring.submit()?;
+        for _ in 0..TRIES {
+            passing(self.ring.submit())?;
+            if self.ring.submission().is_empty() {
+                break;
+            }
+        }
+        if !self.ring.submission().is_empty() {
+            return Err(io::Error::other("the kernel takes no entries"));
+        }
         // A refusal completes at once, and an accepted entry not before there is a request.
         match self.next_event() {
             Some(Event::Gone(_, errno)) => Err(errno.into()),
             None => Ok(()),
             Some(event) => Err(io::Error::other(format!("{event:?} before the ring was ready"))),
         }
+    }
+
+    /// Whether an entry that is gone for this reason is so because the connection has ended.
+    pub fn is_over(errno: Errno) -> bool {
+        matches!(errno, Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ECANCELED)
     }
 
     /// Submits commits and waits for a completion. It may return without one.
@@ -181,6 +206,10 @@ impl Queue {
         let completion = self.ring.completion().next()?;
         let result = completion.result();
         let token = completion.user_data();
+        match token {
+            WAKE_UP => self.listens = false,
+            _ => self.lent -= 1,
+        }
         Some(match u16::try_from(token) {
             _ if token == WAKE_UP => Event::WakeUp,
             Ok(index) if result >= 0 => Event::Request(index),
@@ -191,10 +220,12 @@ impl Queue {
 
     /// Listens to the event descriptor again.
     pub fn listen(&mut self) {
-        let fd = Fd(self.wake_up.event.as_raw_fd());
-        let entry = opcode::Read::new(fd, self.wake_up.count.as_mut_ptr(), 8);
+        let fd = Fd(self.event.as_raw_fd());
+        let entry = opcode::Read::new(fd, self.memory.count.as_mut_ptr(), 8);
         let entry = entry.build().user_data(WAKE_UP);
-        // SAFETY: the buffer is on the heap for as long as the ring, and written by nobody else.
+        self.listens = true;
+        // SAFETY: the buffer is on the heap until this has completed, see `drop`, and nobody else
+        // writes to it.
         let pushed = unsafe { self.ring.submission().push(&entry.into()) };
         pushed.expect("the queue has room for every entry and this");
     }
@@ -202,7 +233,7 @@ impl Queue {
     /// The fixed parts of the request in an entry that is with us.
     pub fn head(&self, index: u16) -> Head {
         let at = usize::from(index) * HEADER_STRIDE;
-        let bytes = &self.arena[at..at + HEADER_SIZE];
+        let bytes = &self.memory.arena[at..at + HEADER_SIZE];
         let (header, _) = InHeader::read_from_prefix(bytes).expect("long enough");
         let (entry, _) = UringEntInOut::read_from_prefix(&bytes[ENT_AT..]).expect("long enough");
         let mut argument = [0; abi::URING_OP_IN_OUT_SZ];
@@ -216,14 +247,14 @@ impl Queue {
     pub fn payload(&mut self, index: u16) -> &mut [u8] {
         let headers = (usize::from(self.shape.depth) * HEADER_STRIDE).next_multiple_of(PAGE);
         let at = headers + usize::from(index) * self.shape.payload;
-        &mut self.arena[at..at + self.shape.payload]
+        &mut self.memory.arena[at..at + self.shape.payload]
     }
 
     /// Answers the request of an entry, whose payload holds the reply's body, and fetches the next.
     /// It is submitted by the next [`wait`](Self::wait).
     pub fn commit(&mut self, index: u16, commit_id: u64, reply: OutHeader) {
         let at = usize::from(index) * HEADER_STRIDE;
-        let header = &mut self.arena[at..at + HEADER_SIZE];
+        let header = &mut self.memory.arena[at..at + HEADER_SIZE];
         let body = reply.len - OUT_HEADER;
         reply.write_to_prefix(header).expect("long enough");
         let entry = UringEntInOut { commit_id, payload_sz: body, ..UringEntInOut::default() };
@@ -241,10 +272,27 @@ impl Queue {
         if iovecs.is_some() {
             set_len(&mut entry, 2);
         }
+        self.lent += 1;
         // SAFETY: what the command points to, the entry's two iovecs and through them its header
-        // and payload, lives as long as the ring, and is left alone while the kernel has the entry.
+        // and payload, is mapped until this has completed, see `drop`, and is left alone meanwhile.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         pushed.expect("the queue has room for every entry");
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // The read of the event descriptor can be ended from here.
+        let mut tries = if self.event.write(1).is_ok() { TRIES } else { 0 };
+        while self.listens && tries > 0 && self.wait(false).is_ok() {
+            while self.next_event().is_some() {}
+            tries -= 1;
+        }
+        if self.lent == 0 && !self.listens {
+            // SAFETY: it is dropped here only, nothing uses it afterwards, and everything that was
+            // submitted has completed.
+            unsafe { ManuallyDrop::drop(&mut self.memory) };
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use nix::errno::Errno;
-use tracing::debug;
+use tracing::{debug, warn};
 use zerocopy::IntoBytes;
 
 use super::{End, Moves, Server, record, refuse};
@@ -77,6 +77,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
     pub fn run(mut self, mut queue: Queue, depth: u16) -> io::Result<End> {
         caller::be_impatient();
         let mut left = usize::from(depth);
+        let mut refused = None;
         while left > 0 {
             queue.wait(self.pulse.gives_way())?;
             while let Some(event) = queue.next_event() {
@@ -92,11 +93,16 @@ impl<F: Filesystem + ?Sized> Worker<F> {
                     Event::Gone(index, errno) => {
                         debug!(index, %errno, "a ring entry has ended");
                         left -= 1;
+                        if !Queue::is_over(errno) {
+                            warn!(index, %errno, "the kernel has given up a ring entry");
+                            refused = Some(errno);
+                        }
                     }
                 }
             }
         }
-        Ok(End::Unmounted)
+        // Without entries nobody answers this CPU's clients, whom only the end of the connection ends.
+        refused.map_or(Ok(End::Unmounted), |errno| Err(errno.into()))
     }
 
     fn serve(&mut self, queue: &mut Queue, index: u16) {
@@ -188,9 +194,9 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         // Words, so that structures in it are aligned.
         let mut words = vec![0_u64; input.len().div_ceil(8)];
         words.as_mut_bytes()[..input.len()].copy_from_slice(input);
-        self.pool.run(move || {
+        self.pool.run(move |fit| {
             let input = &words.as_bytes()[..head.payload_len];
-            let reply = patiently(&server, shard, &head, input, arrived);
+            let reply = fit.and_then(|()| patiently(&server, shard, &head, input, arrived));
             // The queue may have ended, and nobody waits any more.
             if done.send(Done { index, head, reply }).is_ok() {
                 let _ = pulse.event.write(1);
