@@ -190,7 +190,8 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         words.as_mut_bytes()[..input.len()].copy_from_slice(input);
         self.pool.run(move || {
             let input = &words.as_bytes()[..head.payload_len];
-            let reply = patiently(&server, shard, &head, input, arrived);
+            // Where no thread can be had for it, this is the queue's own.
+            let reply = caller::while_patient(|| patiently(&server, shard, &head, input, arrived));
             // The queue may have ended, and nobody waits any more.
             if done.send(Done { index, head, reply }).is_ok() {
                 let _ = pulse.event.write(1);
