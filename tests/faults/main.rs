@@ -37,6 +37,7 @@ const TESTS: &[(&str, Body)] = &[
     ("disk::shut_down", disk::shut_down),
     ("disk::turned_read_only", disk::turned_read_only),
     ("limits::very_few_descriptors", limits::very_few_descriptors),
+    ("limits::few_threads", limits::few_threads),
 ];
 
 /// Where the tests get directories from.
