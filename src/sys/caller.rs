@@ -120,6 +120,14 @@ pub fn be_impatient() {
     PATIENT.set(false);
 }
 
+/// Runs `work` as a thread that may wait, whoever the calling thread is.
+pub fn while_patient<T>(work: impl FnOnce() -> T) -> T {
+    let before = PATIENT.replace(true);
+    let result = work();
+    PATIENT.set(before);
+    result
+}
+
 /// Whether the calling thread may wait for somebody else.
 pub fn is_patient() -> bool {
     PATIENT.get()

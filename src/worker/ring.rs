@@ -196,7 +196,9 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         words.as_mut_bytes()[..input.len()].copy_from_slice(input);
         self.pool.run(move |fit| {
             let input = &words.as_bytes()[..head.payload_len];
-            let reply = fit.and_then(|()| patiently(&server, shard, &head, input, arrived));
+            // Where no thread can be had for it, this is the queue's own.
+            let answer = || patiently(&server, shard, &head, input, arrived);
+            let reply = fit.and_then(|()| caller::while_patient(answer));
             // The queue may have ended, and nobody waits any more.
             if done.send(Done { index, head, reply }).is_ok() {
                 let _ = pulse.event.write(1);

@@ -6,6 +6,9 @@
 
 #[path = "../workloads/alone.rs"]
 mod alone;
+#[path = "../lifecycle/clients.rs"]
+#[allow(dead_code, reason = "the tests of the life cycle use more of it")]
+mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
@@ -13,6 +16,9 @@ mod disk;
 #[allow(dead_code, reason = "the tests of the life cycle use more of it")]
 mod launch;
 mod limits;
+mod memory;
+mod names;
+mod stopped;
 #[path = "../workloads/tool.rs"]
 #[allow(dead_code, reason = "the workloads use more of it")]
 mod tool;
@@ -25,6 +31,7 @@ use std::time::Duration;
 
 use common::disk::Disk;
 use common::limit::within;
+use common::rings::Rings;
 use libtest_mimic::{Arguments, Trial};
 
 const DISK_BYTES: u64 = 2 << 30;
@@ -37,6 +44,12 @@ const TESTS: &[(&str, Body)] = &[
     ("disk::shut_down", disk::shut_down),
     ("disk::turned_read_only", disk::turned_read_only),
     ("limits::very_few_descriptors", limits::very_few_descriptors),
+    ("limits::few_threads", limits::few_threads),
+    ("memory::little", memory::little),
+    ("names::very_many", names::very_many),
+    ("names::deeper_than_a_path", names::deeper_than_a_path),
+    ("stopped::with_rings", stopped::with_rings),
+    ("stopped::with_dev", stopped::with_dev),
 ];
 
 /// Where the tests get directories from.
@@ -55,6 +68,7 @@ impl Ground {
 }
 
 fn main() -> ExitCode {
+    clients::serve_if_asked();
     let mut args = Arguments::from_args();
     // Much of it is waiting.
     args.test_threads = args.test_threads.or(Some(4));
@@ -68,10 +82,17 @@ fn main() -> ExitCode {
     let Some((census, disk)) = alone::or_tell("tests of faults", disk) else {
         return ExitCode::FAILURE;
     };
+    let rings = match Rings::switch("Y") {
+        Ok(rings) => rings,
+        Err(reason) => {
+            eprintln!("the tests of faults cannot run: switch FUSE over io_uring on: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
     let image = disk.path().with_file_name("ext4.image");
     let ground = Arc::new(Ground { disk, numbers: AtomicU32::new(0) });
     let conclusion = libtest_mimic::run(&args, trials(Some(&ground)));
-    drop(ground);
+    drop((ground, rings));
     census.conclude(&conclusion, &[image])
 }
 
