@@ -13,6 +13,7 @@ use super::check::{Check, Group};
 use super::probe::{Probe, Tried};
 use crate::coherence::cause;
 use crate::mountinfo::MountTable;
+use crate::protocol::notify::EPOCH_MINOR;
 use crate::sys::fanotify::Watch;
 use crate::sys::handle::FileHandle;
 
@@ -31,7 +32,9 @@ pub(super) fn checks(source: &Path, probe: Result<&Probe, &String>) -> (bool, Ve
     ];
     checks.push(passthrough(&fs_type, probe));
     checks.extend(handles(&directory));
-    checks.push(watching(&directory));
+    let watch = Watch::new(directory.as_fd()).map(drop);
+    let protocol = probe.ok().map(|probe| probe.protocol.as_str());
+    checks.push(watching(watch, keeps_handles(&directory, &fs_type), protocol));
     checks.push(xattrs(&directory));
     checks.extend(unnamed_files(source));
     (true, checks)
@@ -105,13 +108,35 @@ fn handles(directory: &OwnedFd) -> [Check; 2] {
     }
 }
 
-fn watching(directory: &OwnedFd) -> Check {
+/// Whether a handle opens its inode for as long as that exists.
+fn keeps_handles(directory: &OwnedFd, fs_type: &str) -> bool {
+    let opens = |handle: FileHandle| handle.open(directory.as_fd(), libc::O_PATH);
+    let is_volatile = ["vfat", "msdos", "exfat"].contains(&fs_type) || fs_type.starts_with("fuse");
+    !is_volatile && FileHandle::of(directory.as_fd()).and_then(opens).is_ok()
+}
+
+/// All that `coherence=watch` takes: telling of changes, knowing of what they are, and a kernel that
+/// can be told in turn.
+fn watching(watch: Result<(), Errno>, keeps_handles: bool, protocol: Option<&str>) -> Check {
     let ask =
         ASK.ask("fanotify", "changes behind the mount show at once, under caches without end");
-    match Watch::new(directory.as_fd()) {
-        Ok(_) => ask.ok("the whole file system can be watched"),
-        Err(Errno::EPERM) => ask.degraded("needs CAP_SYS_ADMIN", Some("run fusewire as root")),
-        Err(errno) => ask.absent(cause(errno)),
+    let instead =
+        "fusewire mount --coherence timeout=1    (or exclusive, if nobody else changes it)";
+    let minor = protocol.and_then(|protocol| protocol.split_once('.')?.1.parse().ok());
+    match (watch, minor) {
+        (Err(Errno::EPERM), _) => ask.degraded("needs CAP_SYS_ADMIN", Some("run fusewire as root")),
+        (Err(errno), _) => ask.missing(cause(errno), instead),
+        (Ok(()), _) if !keeps_handles => {
+            ask.missing("there are no lasting file handles to tell what has changed by", instead)
+        }
+        (Ok(()), Some(EPOCH_MINOR..)) => ask.ok("the whole file system can be watched"),
+        (Ok(()), Some(_)) => ask.missing(
+            "it can be watched, but this kernel can not be told that all names expire",
+            "run Linux 6.16 or newer    (or fusewire mount --coherence timeout=1)",
+        ),
+        (Ok(()), None) => {
+            ask.unknown("it can be watched; what the kernel's FUSE can do is unknown")
+        }
     }
 }
 
@@ -151,5 +176,30 @@ fn unnamed_files(source: &Path) -> [Check; 2] {
         Err(errno) => {
             [unnamed.absent(describe(errno)), direct.unknown("no unnamed file to try it on")]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Status;
+    use super::*;
+
+    #[test]
+    fn watching_takes_the_source_and_the_kernel() {
+        let new = Some("7.45");
+        assert_eq!(watching(Ok(()), true, new).status, Status::Ok);
+        assert_eq!(watching(Ok(()), true, Some("7.44")).status, Status::Ok);
+        for (watch, keeps, protocol, says) in [
+            (Ok(()), true, Some("7.43"), "Linux 6.16"),
+            (Ok(()), false, new, "timeout=1"),
+            (Err(Errno::EXDEV), true, new, "timeout=1"),
+            (Err(Errno::ENOSYS), true, new, "timeout=1"),
+            (Err(Errno::EPERM), true, new, "as root"),
+        ] {
+            let check = watching(watch, keeps, protocol);
+            assert_ne!(check.status, Status::Ok, "{check:?}");
+            assert!(check.fix.as_deref().is_some_and(|fix| fix.contains(says)), "{check:?}");
+        }
+        assert_eq!(watching(Ok(()), true, None).status, Status::Unknown);
     }
 }

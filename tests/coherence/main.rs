@@ -44,6 +44,8 @@ const TESTS: &[(&str, Body)] = &[
     ("held::stay_reachable", held::stay_reachable),
     ("helper::stopped", helper::stopped),
     ("helper::killed", helper::killed),
+    ("helper::stopped_at_the_end", helper::stopped_at_the_end),
+    ("helper::waits_in_the_kernel", helper::waits_in_the_kernel),
     ("overflow::every_time", overflow::every_time),
     ("sources::tmpfs", sources::tmpfs),
     ("sources::xfs", sources::xfs),

@@ -128,10 +128,7 @@ pub(crate) fn killed(ground: &Ground) -> Result<(), String> {
         daemon.signal(Signal::SIGKILL).map_err(|errno| format!("kill the daemon: {errno}"))?;
         over.store(true, Ordering::Relaxed);
         let freed = finished.recv_timeout(Duration::from_secs(20));
-        let ended = until("`fusewire notify` has ended", || {
-            let status = fs::read_to_string(format!("/proc/{helper}/status")).unwrap_or_default();
-            status.is_empty() || status.contains("(zombie)")
-        });
+        let ended = until("`fusewire notify` has ended", || helper::is_gone(helper));
         if freed.is_err() || ended.is_err() {
             let state = crate::common::daemon::stacks(&format!("/proc/{helper}/task"));
             daemon.abort();
