@@ -215,7 +215,8 @@ impl Session {
         if plan == Plan::Rings {
             wanted.flags |= InitFlags::OVER_IO_URING;
             if wanted.flags.contains(InitFlags::PASSTHROUGH) {
-                // Little data comes this way, and an entry's memory had better stay in the cache.
+                // Little data comes this way, and what a queue may hold is a multiple of this (see
+                // perf-results, the runs named `data`).
                 wanted.max_write = wanted.max_write.min(RING_PAYLOAD);
             }
         }

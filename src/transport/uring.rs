@@ -3,7 +3,7 @@
 //! A queue has a ring and a number of entries. An entry is a header and a payload in the queue's
 //! arena; it is either with the kernel (registered or committed, and waiting for a request) or
 //! with us (its completion has come, its commit has not been submitted). One io_uring_enter
-//! commits what was answered, fetches what is next, and waits.
+//! commits what was answered, fetches what is next, and waits; or two, where [`Queue::wait`] says why.
 //!
 //! Memory contract: the kernel reads and writes an entry only while it has it, and only from the
 //! task context of the thread that submitted it. So nothing here looks at an entry that was not
@@ -193,7 +193,8 @@ impl Queue {
     ///
     /// A thread that gives way to the client it answers had better submit by a call of its own: it
     /// gives way when that returns, and is still awake when the client's next request comes. Inside
-    /// of a call that goes on to wait it would have gone to sleep, and the client would wake it.
+    /// of a call that goes on to wait it would have gone to sleep, and the client would wake it. Any
+    /// other is awake when it answers, so that the client is moved away (perf-results, `roundtrip-2`).
     pub fn wait(&mut self, gives_way: bool) -> io::Result<()> {
         if gives_way && !self.ring.submission().is_empty() {
             passing(self.ring.submit())?;
