@@ -2,15 +2,19 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::common::shell::pattern;
-use crate::tool::{Running, tool};
+use crate::tool::{Running, Tool, tool};
 
 const FLAG: &str = "--client";
 const RECORD: usize = 64;
@@ -28,10 +32,23 @@ pub(crate) enum Kind {
     Names,
     /// Opens and closes, nothing else.
     Open,
+    /// All of it and more, on a CPU of its own choice.
+    Everything,
+    /// Opens a FIFO that nobody else opens.
+    Fifo,
+    /// Waits for a lock that is never given back.
+    Lock,
 }
 
-const KINDS: [(Kind, &str); 4] =
-    [(Kind::Write, "write"), (Kind::Read, "read"), (Kind::Names, "names"), (Kind::Open, "open")];
+const KINDS: [(Kind, &str); 7] = [
+    (Kind::Write, "write"),
+    (Kind::Read, "read"),
+    (Kind::Names, "names"),
+    (Kind::Open, "open"),
+    (Kind::Everything, "everything"),
+    (Kind::Fifo, "fifo"),
+    (Kind::Lock, "lock"),
+];
 
 /// A client that runs.
 pub(crate) struct Client {
@@ -67,15 +84,53 @@ impl Client {
         time: Duration,
         limit: Duration,
     ) -> Result<Self, String> {
+        let tool = Self::program()?;
+        Self::start_as(tool, (kind, number), directory, time, limit)
+    }
+
+    /// The same with `directory` as its working directory, by which it uses a mount that has no place
+    /// any more.
+    pub(crate) fn start_inside(
+        kind: Kind,
+        number: usize,
+        directory: &Path,
+        time: Duration,
+        limit: Duration,
+    ) -> Result<Self, String> {
+        let tool = Self::program()?.within(directory);
+        Self::start_as(tool, (kind, number), Path::new("."), time, limit)
+    }
+
+    fn program() -> Result<Tool, String> {
         let own = std::env::current_exe().map_err(|error| format!("find this program: {error}"))?;
+        Ok(tool(own, "nothing"))
+    }
+
+    fn start_as(
+        tool: Tool,
+        (kind, number): (Kind, usize),
+        directory: &Path,
+        time: Duration,
+        limit: Duration,
+    ) -> Result<Self, String> {
         let (_, name) = KINDS[KINDS.iter().position(|known| known.0 == kind).expect("listed")];
         let numbers = [number.to_string(), time.as_millis().to_string()];
-        let tool = tool(own, "nothing").args([FLAG, name]).arg(directory).args(numbers);
+        let tool = tool.args([FLAG, name]).arg(directory).args(numbers);
         Ok(Client { kind, number, running: tool.limit(limit).start()? })
     }
 
     pub(crate) fn pid(&self) -> Pid {
         self.running.pid()
+    }
+
+    /// Kills it, and waits for its end. It may have met an error before.
+    pub(crate) fn killed(self) -> Result<(), String> {
+        kill(self.pid(), Signal::SIGKILL).map_err(|errno| errno.to_string())?;
+        let status = self.running.finish()?.status;
+        match status.success() || status.signal() == Some(Signal::SIGKILL as i32) {
+            true => Ok(()),
+            false => Err(format!("a client {:?} that was killed: {status}", self.kind)),
+        }
     }
 
     /// Waits for its end.
@@ -155,6 +210,9 @@ fn work(
     time: Duration,
     during: &mut &'static str,
 ) -> io::Result<()> {
+    if kind == Kind::Everything {
+        run_on(number);
+    }
     let until = Instant::now() + time;
     let mut round = 0;
     while round == 0 || Instant::now() < until {
@@ -165,6 +223,19 @@ fn work(
             Kind::Open => {
                 fs::File::open(directory.join("data"))?;
                 fs::read_dir(directory)?.next();
+            }
+            Kind::Everything => everything(directory, number, during)?,
+            Kind::Fifo => {
+                let path = directory.join(format!("fifo-{number}"));
+                let _ = fs::remove_file(&path);
+                nix::unistd::mkfifo(&path, Mode::S_IRWXU)?;
+                fs::File::open(path)?;
+            }
+            Kind::Lock => {
+                let open = || fs::File::create(directory.join(format!("lock-{number}")));
+                let (held, other) = (open()?, open()?);
+                held.lock()?;
+                other.lock()?;
             }
         }
         println!("round");
@@ -212,4 +283,37 @@ fn names(directory: &Path, number: usize, at: &mut &'static str) -> io::Result<(
     fs::remove_file(path("moved"))?;
     *at = "rmdir";
     fs::remove_dir(path("folder"))
+}
+
+/// Spreads clients over the CPUs; one whose CPU has gone runs where it may.
+fn run_on(number: usize) {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut set = CpuSet::new();
+    let _ = set.set(number % cpus).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
+}
+
+fn everything(directory: &Path, number: usize, at: &mut &'static str) -> io::Result<()> {
+    let path = |name: &str| directory.join(format!("{name}-{number}"));
+    *at = "create";
+    let mut file =
+        fs::File::options().read(true).write(true).create(true).truncate(true).open(path("new"))?;
+    *at = "write";
+    file.write_all(&[7; 20_000])?;
+    *at = "fsync";
+    file.sync_all()?;
+    *at = "read";
+    file.read_exact_at(&mut [0; 10_000], 9_000)?;
+    *at = "truncate";
+    file.set_len(100)?;
+    *at = "lock";
+    file.lock()?;
+    *at = "stat";
+    fs::metadata(path("new"))?;
+    match fs::metadata(path("missing")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => other.map(drop)?,
+    }
+    *at = "rename";
+    fs::rename(path("new"), path("moved"))?;
+    names(directory, number, at)
 }

@@ -12,6 +12,7 @@ mod clients;
 mod common;
 mod cycles;
 mod death;
+mod endings;
 mod launch;
 mod leaving;
 mod limits;
@@ -48,6 +49,8 @@ const TESTS: &[(&str, Body)] = &[
     ("death::aborted", death::aborted),
     ("death::killed_clients", death::killed_clients),
     ("death::waiting_client_killed", death::waiting_client_killed),
+    ("endings::of_rings", endings::of_rings),
+    ("endings::of_dev", endings::of_dev),
     ("leaving::busy", leaving::busy),
     ("leaving::lazily", leaving::lazily),
     ("leaving::terminated_then_closed", leaving::terminated_then_closed),
@@ -129,7 +132,8 @@ fn main() -> ExitCode {
     let ground = Ground { disk, numbers: AtomicU32::new(0), images: Mutex::default() };
     ground.note(&ground.disk);
     let ground = Arc::new(ground);
-    let conclusion = libtest_mimic::run(&args, trials(TIME_LIMIT, TESTS, Some(&ground)));
+    let limit = endings::limit(TIME_LIMIT);
+    let conclusion = libtest_mimic::run(&args, trials(limit, TESTS, Some(&ground)));
     let images = std::mem::take(&mut *ground.images.lock().expect("no panic while locked"));
     drop(ground);
     census.conclude(&conclusion, &images)
