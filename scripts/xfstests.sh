@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Plays a built xfstests on native ext4 and on fusewire mounts over it, and says which of its tests fail on
+# a mount only. xfstests is no part of fusewire and of no Debian package: its README tells how it is built.
+#
+#   scripts/xfstests.sh PATH                          the group generic/quick
+#   scripts/xfstests.sh PATH ARGUMENTS OF ./check     such as generic/001, or -g auto
+#
+# FUSEWIRE names the fusewire to be tested, else it is built; OPTIONS its options of `-o`, else allow_other;
+# LIMIT how many seconds each of the two runs may take, else 7200. Needs root. Ends with 0 if nothing fails
+# on the mount only, 1 if something does or xfstests does not run, 2 if the command line is wrong.
+set -euo pipefail
+
+say() { printf 'xfstests.sh: %s\n' "$*" >&2; }
+die() { say "$1"; exit "${2:-1}"; }
+
+[[ $# -ge 1 && $1 != -* ]] || die "usage: scripts/xfstests.sh PATH [ARGUMENTS OF ./check]" 2
+suite=$(realpath -m "$1")
+shift
+[[ -x $suite/check && -d $suite/tests/generic ]] || die "no xfstests at $suite: there is no ./check with tests/generic" 2
+[[ -x $suite/ltp/fsstress ]] || die "the xfstests at $suite is not built: run make there" 2
+[[ $EUID -eq 0 ]] || die "it mounts file systems: run it as root"
+[[ $# -gt 0 ]] || set -- -g quick
+limit=${LIMIT:-7200}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if [[ -z ${FUSEWIRE:-} ]]; then
+    say "building the release (the first time takes some minutes)"
+    cargo build --release --locked --manifest-path "$root/Cargo.toml" --bin fusewire >&2
+    FUSEWIRE=$root/target/release/fusewire
+fi
+FUSEWIRE=$(realpath -m "$FUSEWIRE")
+[[ -x $FUSEWIRE ]] || die "there is no program $FUSEWIRE" 2
+
+folder=$(mktemp -d "${TMPDIR:-/tmp}/fusewire-xfstests.XXXXXX")
+# mount(8) calls this for the type that xfstests is told; it must not be anybody else's.
+subtype=fusewire-xfstests-$$
+helper=/sbin/mount.fuse.$subtype
+disks=()
+finish() {
+    local status=$? at
+    trap - EXIT
+    for at in "$folder"/{test,scratch} "$folder"/disk-{test,scratch}; do
+        while mountpoint -q "$at"; do umount "$at" 2>/dev/null || umount -l "$at"; done
+    done
+    for at in "${disks[@]}"; do losetup --detach "$at" 2>/dev/null || true; done
+    rm -f "$helper"
+    rm -rf --one-file-system "$folder"
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+for part in test scratch; do
+    mkdir "$folder/disk-$part" "$folder/$part"
+    truncate -s 4G "$folder/$part.image"
+    mkfs.ext4 -q -F "$folder/$part.image"
+    disks+=("$(losetup --find --show "$folder/$part.image")")
+done
+
+# Plays one side; leaves its failures in failed-NAME, one a line.
+play() { # NAME ARGUMENTS
+    local name=$1 status=0
+    shift
+    say "on $name: ./check $*"
+    (cd "$suite" && HOST_OPTIONS=$folder/options-$name timeout -k 10 "$limit" ./check "$@") >"$folder/said-$name" 2>&1 ||
+        status=$?
+    if [[ $status -eq 124 || $status -eq 137 ]] || ! grep -q '^Ran: ' "$folder/said-$name"; then
+        tail -n 30 "$folder/said-$name" >&2
+        die "xfstests did not come to its end on $name (exit status $status)"
+    fi
+    sed -n 's/^Failures: *//p' "$folder/said-$name" | tr -s ' ' '\n' | sort -u >"$folder/failed-$name"
+    say "on $name: $(sed -n 's/^Ran: *//p' "$folder/said-$name" | wc -w) ran, $(wc -l <"$folder/failed-$name") failed"
+}
+
+cat >"$folder/options-native" <<OPTIONS
+export FSTYP=ext4
+export TEST_DEV=${disks[0]} TEST_DIR=$folder/test
+export SCRATCH_DEV=${disks[1]} SCRATCH_MNT=$folder/scratch
+OPTIONS
+play native "$@"
+
+for part in test scratch; do
+    while mountpoint -q "$folder/$part"; do umount "$folder/$part"; done
+done
+mkfs.ext4 -q -F "${disks[0]}" && mount "${disks[0]}" "$folder/disk-test"
+mkfs.ext4 -q -F "${disks[1]}" && mount "${disks[1]}" "$folder/disk-scratch"
+cat >"$helper" <<HELPER
+#!/bin/sh
+exec "$FUSEWIRE" mount "\$1" "\$2" -o "${OPTIONS:-allow_other},subtype=$subtype"
+HELPER
+chmod +x "$helper"
+cat >"$folder/options-mount" <<OPTIONS
+export FSTYP=fuse FUSE_SUBTYP=.$subtype
+export TEST_DEV=$folder/disk-test TEST_DIR=$folder/test
+export SCRATCH_DEV=$folder/disk-scratch SCRATCH_MNT=$folder/scratch
+OPTIONS
+play mount "$@"
+
+only=$(comm -23 "$folder/failed-mount" "$folder/failed-native")
+[[ -z $only ]] || { printf '%s\n' "$only"; die "fails on the mount only: $(wc -w <<<"$only")"; }
+say "nothing fails on the mount that does not natively"
