@@ -5,13 +5,13 @@ mod handshake;
 mod launch;
 mod mount;
 
-use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use tracing::{info, warn};
 
 use crate::abi::{self, InitFlags};
@@ -206,7 +206,8 @@ impl Session {
         plan: Plan,
     ) -> Result<Session, MountError> {
         // To be sure of one once it is mounted: what can not be looked at can not be unmounted.
-        let spare = File::open("/dev/null").map_err(system("open a descriptor to spare"))?;
+        let spare = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
+            .map_err(|errno| system("make a descriptor to spare")(errno.into()))?;
         let device = Arc::new(attach(options)?);
         drop(spare);
         // From here on an error unmounts.
