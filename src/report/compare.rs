@@ -249,8 +249,12 @@ fn change(
         }
         _ => Verdict::Unclear,
     };
-    let is_regression =
-        verdict == Verdict::Slower && speed.median < 1.0 - threshold_percent / 100.0;
+    // A study has many cells, and whoever runs it again wants no alarm from chance: more than to be
+    // called slower, the whole interval has to lie beyond what native does alone.
+    let is_beyond_noise = noise.is_some_and(|noise| speed.high * noise < 1.0);
+    let is_regression = verdict == Verdict::Slower
+        && is_beyond_noise
+        && speed.median < 1.0 - threshold_percent / 100.0;
     Some(Change {
         cell: cell.id.clone(),
         title: cell.title.clone(),
@@ -377,6 +381,23 @@ mod tests {
         assert!(text.contains("2 regressions beyond 5 %"), "{text}");
         assert!(text.lines().nth(3).is_some_and(|line| line.contains("REGRESSION")), "{text}");
         assert_eq!(Comparison::new(&before, &after, 30.0).regressions, 0);
+    }
+
+    #[test]
+    fn what_native_alone_may_do_is_no_regression() {
+        // Native differs from itself by a tenth each time; a fifth slower and a little more, give or take
+        // a twentieth.
+        let noisy = || results(|_, system| if system == NATIVE_AGAIN { 1.1 } else { 1.0 });
+        let mut after = noisy();
+        for sample in after.samples.iter_mut().filter(|sample| sample.system == "default") {
+            if let Outcome::Measured(run) = &mut sample.outcome {
+                run.seconds *= [1.215, 1.157, 1.276][sample.round as usize];
+            }
+        }
+        let comparison = Comparison::new(&noisy(), &after, 5.0);
+        let change = find(&comparison, "open-1", "default");
+        assert!(change.verdict == Verdict::Slower && !change.is_regression, "{change:?}");
+        assert_eq!(comparison.regressions, 0);
     }
 
     #[test]

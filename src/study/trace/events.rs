@@ -20,6 +20,13 @@ pub(super) struct Event {
     pub(super) kind: Kind,
 }
 
+impl Event {
+    /// Whether a thread is given the CPU.
+    pub(super) fn gives_cpu_to(&self, thread: u32) -> bool {
+        matches!(self.kind, Kind::Switch { next, .. } if next == thread)
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kind {

@@ -70,9 +70,10 @@ fn wait(events: &[Event], index: usize, request: u64) -> Option<Wait> {
     let next = own.find(|found| !is_preempted(found))?;
     matches!(next.0.kind, Kind::Switch { waits: true, .. }).then_some(())?;
     let end = after().find(|(event, _)| event.kind == Kind::End(request))?.1;
-    let back = events[end..]
-        .iter()
-        .find(|event| matches!(event.kind, Kind::Switch { next, .. } if next == thread))?;
+    // Not every kernel records the switch from each CPU's idle thread: then it is back by what it does
+    // first.
+    let is_back = |event: &&Event| event.thread == thread || event.gives_cpu_to(thread);
+    let back = events[end..].iter().find(is_back)?;
     Some(Wait { end, back: back.at })
 }
 
@@ -105,12 +106,18 @@ impl Sums {
             .filter(|event| event.at <= received)
             .find(|event| matches!(event.kind, Kind::Enter(call) if RECEIVING.contains(&call)))
             .map_or(sent, |event| event.at);
-        // It runs from when it is given a CPU, or, if it had one, from when it asked for more.
-        let runs = events[send..wait.end]
-            .iter()
-            .filter(|event| event.at <= received)
-            .rfind(|event| matches!(event.kind, Kind::Switch { next, .. } if next == server))
-            .map_or(sent, |event| event.at);
+        // It runs from when it is given a CPU, or, if it had one, from when it asked for more. It has been
+        // given one that nobody recorded if the last that was seen is that it gave one away.
+        let moved = |event: &&Event| {
+            let gives = matches!(event.kind, Kind::Switch { .. }) && event.thread == server;
+            gives || event.gives_cpu_to(server)
+        };
+        let mut before = events[..wait.end].iter().rev().filter(|event| event.at <= received);
+        let runs = match before.find(moved) {
+            Some(event) if event.gives_cpu_to(server) => event.at,
+            Some(_) => received,
+            None => sent,
+        };
         let runs = runs.max(asked).clamp(sent, received);
         let source = calls(events, server, received, replies);
         let parts = [
@@ -205,6 +212,27 @@ mod tests {
         assert!((found.values().sum::<f64>() - 25_000.0).abs() < 1.0, "nothing is lost");
         let half = layers(one(), 2, 25e-6);
         assert!((half["source"] - 3000.0).abs() < 1.0, "of one operation");
+    }
+
+    #[test]
+    fn a_cpu_that_was_given_unseen_is_told_by_what_is_done_on_it() {
+        let mut events = one();
+        events[4] = switch(CLIENT, 4.0, 0);
+        events[10] = switch(SERVER, 20.0, 0);
+        // Much later somebody sees the client being given a CPU.
+        events.push(switch(0, 24.0, CLIENT));
+        expect(
+            &layers(events, 1, 25e-6),
+            [
+                ("client", 7000.0),
+                ("wake_up", 2000.0),
+                ("receive", 0.0),
+                ("daemon", 4000.0),
+                ("source", 6000.0),
+                ("reply", 3000.0),
+                ("client_wake_up", 3000.0),
+            ],
+        );
     }
 
     #[test]
