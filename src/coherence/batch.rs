@@ -44,9 +44,9 @@ impl Changed {
 
 impl Batch {
     /// Takes up an event, unless `own` made it: the kernel knows what it asked for itself.
-    pub(super) fn add(&mut self, event: &Event<'_>, own: i32) {
+    pub(super) fn add(&mut self, event: &Event<'_>, own: Option<i32>) {
         self.changed.everything |= event.is_overflow();
-        if event.pid == own {
+        if Some(event.pid) == own {
             return;
         }
         if let Some(object) = event.object {

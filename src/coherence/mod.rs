@@ -89,6 +89,10 @@ pub trait Known: Debug + Send + Sync {
     /// attributes of its inode have changed.
     fn writer_closed(&self, nodeid: NodeId);
 
+    /// Whether the kernel may know an object as two inodes, so that what it changes of one by itself
+    /// it has to be told of the other.
+    fn is_known_twice(&self) -> bool;
+
     /// Every inode that the kernel knows.
     fn all(&self) -> Vec<NodeId>;
 

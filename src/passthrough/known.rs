@@ -33,6 +33,10 @@ impl Known for Shown {
         }
     }
 
+    fn is_known_twice(&self) -> bool {
+        self.inodes.has_twins()
+    }
+
     fn all(&self) -> Vec<NodeId> {
         self.inodes.all()
     }

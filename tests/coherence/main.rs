@@ -52,6 +52,7 @@ const TESTS: &[(&str, Body)] = &[
     ("sources::btrfs", sources::btrfs),
     ("sources::overlay", sources::overlay),
     ("sources::fuse", sources::fuse),
+    ("sources::refused", sources::refused),
     ("sources::removed", sources::removed),
     ("storm::both_sides", storm::both_sides),
     ("storm::killed", storm::killed),

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::daemon::Daemon;
 use crate::common::disk::{Mounted, mount_at};
+use crate::common::warden::Warden;
 use crate::{Ground, until};
 
 pub(crate) fn tmpfs(ground: &Ground) -> Result<(), String> {
@@ -39,6 +41,42 @@ pub(crate) fn fuse(ground: &Ground) -> Result<(), String> {
     is_coherent(ground, &below.mountpoint, "timeout=1", "file handles")
 }
 
+/// System calls that a container or an old kernel refuses to the daemon: it says what it does without.
+pub(crate) fn refused(ground: &Ground) -> Result<(), String> {
+    for (call, errno, because) in [
+        (libc::SYS_fanotify_init, Errno::ENOSYS, "Linux 5.17"),
+        (libc::SYS_fanotify_init, Errno::EPERM, "mount as root"),
+        (libc::SYS_fanotify_mark, Errno::ENODEV, "not told of"),
+        (libc::SYS_name_to_handle_at, Errno::EOPNOTSUPP, "file handles"),
+        (libc::SYS_open_by_handle_at, Errno::EPERM, "file handles"),
+        (libc::SYS_open_tree, Errno::EPERM, "mount as root"),
+    ] {
+        let refuse = |options: &str| {
+            let (source, mountpoint) = ground.pair();
+            let mut warden = None;
+            let prepare = |command: &mut Command| {
+                warden = Some(Warden::set(command, &[call], move |_, _| Some(errno)));
+            };
+            let daemon =
+                Daemon::start_prepared(&[], &source, &mountpoint, "auto", options, prepare)?;
+            Ok::<_, String>((daemon, warden))
+        };
+        let (daemon, _warden) = refuse("")?;
+        shows_changes(&daemon, "timeout=1", because)
+            .map_err(|reason| format!("call {call} refused with {errno}: {reason}"))?;
+        let hopeless = match call {
+            libc::SYS_open_tree => "one_file_system",
+            _ => "coherence=watch",
+        };
+        match refuse(hopeless) {
+            Err(text) if text.contains("can not be had") => {}
+            Err(text) => return Err(format!("{hopeless}: not refused as it should be: {text}")),
+            Ok(_) => return Err(format!("{hopeless} without call {call} was not refused")),
+        }
+    }
+    Ok(())
+}
+
 /// Mounts `source`, demands that `mode` is in force and that its reason holds `because`, and that
 /// changes show; and where it can not be watched that it is refused when it is asked for.
 fn is_coherent(ground: &Ground, source: &Path, mode: &str, because: &str) -> Result<(), String> {
@@ -50,7 +88,12 @@ fn is_coherent(ground: &Ground, source: &Path, mode: &str, because: &str) -> Res
             Err(text) => return Err(format!("not refused as it should be: {text}")),
         }
     }
-    let daemon = Daemon::start(source, &mountpoint, "auto", "")?;
+    shows_changes(&Daemon::start(source, &mountpoint, "auto", "")?, mode, because)
+}
+
+/// Demands that `mode` is in force and that its reason holds `because`, and that changes show.
+fn shows_changes(daemon: &Daemon, mode: &str, because: &str) -> Result<(), String> {
+    let Daemon { source, mountpoint, .. } = daemon;
     let coherence = daemon.stats()?.coherence;
     let reason = coherence.reason.clone().unwrap_or_default();
     if coherence.mode != mode || !reason.contains(because) {

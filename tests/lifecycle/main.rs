@@ -67,6 +67,7 @@ const TESTS: &[(&str, Body)] = &[
     ("source::is_a_mount", source::is_a_mount),
     ("source::is_a_dead_mount", source::is_a_dead_mount),
     ("submounts::as_native", submounts::as_native),
+    ("submounts::at_two_places", submounts::at_two_places),
     ("submounts::kept_out", submounts::kept_out),
     ("broken::unreadable", broken::unreadable),
     ("broken::unwritable", broken::unwritable),

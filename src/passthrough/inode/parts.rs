@@ -98,6 +98,11 @@ impl InodeTable {
         self.parts.others.is_empty()
     }
 
+    /// Whether an object of the main part may show in another part, too.
+    pub(in crate::passthrough) fn has_twins(&self) -> bool {
+        self.parts.others.iter().any(|other| !other.is_foreign)
+    }
+
     /// The part that an inode lies in.
     pub(in crate::passthrough) fn part(&self, nodeid: NodeId) -> Part {
         if self.is_whole() || nodeid == NodeId::ROOT || self.scheme.is_counted(nodeid) {
