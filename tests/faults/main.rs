@@ -35,6 +35,8 @@ use common::rings::Rings;
 use libtest_mimic::{Arguments, Trial};
 
 const DISK_BYTES: u64 = 2 << 30;
+/// ext4 makes an inode for each 16 KiB.
+const BYTES_PER_ENTRY: u64 = 20 << 10;
 const TIME_LIMIT: Duration = Duration::from_secs(90);
 
 type Body = fn(&Ground) -> Result<(), String>;
@@ -77,7 +79,8 @@ fn main() -> ExitCode {
     }
     let disk = alone::enter().and_then(|()| {
         let census = alone::Census::take();
-        Ok((census, Disk::new(DISK_BYTES)?))
+        let bytes = DISK_BYTES.max(names::entries_to_make() as u64 * BYTES_PER_ENTRY);
+        Ok((census, Disk::new(bytes)?))
     });
     let Some((census, disk)) = alone::or_tell("tests of faults", disk) else {
         return ExitCode::FAILURE;
@@ -97,10 +100,12 @@ fn main() -> ExitCode {
 }
 
 fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
+    let times = u32::try_from(names::entries_to_make() / names::ENTRIES).unwrap_or(1).max(1);
+    let limit = TIME_LIMIT * times;
     let trial = |(name, body): &(&'static str, Body)| {
         let (ground, name, body) = (ground.cloned(), *name, *body);
         Trial::test(name, move || match ground {
-            Some(ground) => within(TIME_LIMIT, name, move || body(&ground)).map_err(Into::into),
+            Some(ground) => within(limit, name, move || body(&ground)).map_err(Into::into),
             None => Ok(()),
         })
     };

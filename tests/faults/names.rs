@@ -18,11 +18,11 @@ use crate::launch::Launch;
 use crate::{Ground, text};
 
 /// Entries, if `FUSEWIRE_ENTRIES` does not say otherwise.
-const ENTRIES: usize = 50_000;
+pub(crate) const ENTRIES: usize = 50_000;
 const ROOM: usize = 32 << 10;
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
-fn entries_to_make() -> usize {
+pub(crate) fn entries_to_make() -> usize {
     std::env::var("FUSEWIRE_ENTRIES").ok().and_then(|text| text.parse().ok()).unwrap_or(ENTRIES)
 }
 
