@@ -70,10 +70,7 @@ impl Pool {
         let inner = &self.inner;
         inner.jobs.0.send(Box::new(job)).expect("the pool holds both ends");
         // Either a thread that gives up sees the job, or this sees that it is no longer idle.
-        if inner.jobs.1.len() > inner.idle.load(SeqCst)
-            && inner.threads.load(SeqCst) < THREADS_MAX
-            && let Err(error) = self.start()
-        {
+        if let Err(error) = self.reinforce() {
             warn!(%error, "could not start an offload thread");
             if inner.threads.load(SeqCst) == 0 {
                 // Nobody else will: the caller's own queue waits, but nothing is lost.
@@ -82,19 +79,52 @@ impl Pool {
         }
     }
 
+    /// Starts a thread if there are more jobs than there are threads that wait for one.
+    fn reinforce(&self) -> io::Result<()> {
+        let inner = &self.inner;
+        let short = inner.jobs.1.len() > inner.idle.load(SeqCst);
+        match short && inner.threads.load(SeqCst) < THREADS_MAX {
+            true => self.start(),
+            false => Ok(()),
+        }
+    }
+
+    fn work(&self) {
+        let inner = &self.inner;
+        loop {
+            inner.idle.fetch_add(1, SeqCst);
+            let job = inner.jobs.1.recv_timeout(LINGER);
+            inner.idle.fetch_sub(1, SeqCst);
+            match job.or_else(|_| inner.jobs.1.try_recv()) {
+                Ok(job) => {
+                    // Who sent another job a moment ago may have taken this thread for idle.
+                    if let Err(error) = self.reinforce() {
+                        warn!(%error, "could not start an offload thread");
+                    }
+                    job(Ok(()));
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
     fn start(&self) -> io::Result<()> {
-        let inner = self.inner.clone();
-        inner.threads.fetch_add(1, SeqCst);
+        let pool = self.clone();
+        pool.inner.threads.fetch_add(1, SeqCst);
         let work = move || {
+            let inner = &pool.inner;
             let this = Pid::from_raw(0);
-            let spread = inner.cpus.map_or(Ok(()), |cpus| sched_setaffinity(this, &cpus));
+            let spread = inner.cpus.as_ref().map_or(Ok(()), |cpus| sched_setaffinity(this, &cpus));
             if let Err(errno) = spread.and_then(|()| set_policy(this, Policy::Normal)) {
                 warn!(%errno, "an offload thread runs where and how its queue does");
             }
             match (inner.prepare)() {
                 Ok(()) => {
-                    inner.work();
-                    inner.threads.fetch_sub(1, SeqCst);
+                    pool.work();
+                    if inner.threads.fetch_sub(1, SeqCst) == 1 {
+                        // What came meanwhile has nobody else, if no other thread could be started.
+                        inner.work_off(Ok(()));
+                    }
                 }
                 Err(error) => {
                     error!(%error, "an offload thread could not be prepared");
@@ -114,18 +144,6 @@ impl Pool {
 }
 
 impl Inner {
-    fn work(&self) {
-        loop {
-            self.idle.fetch_add(1, SeqCst);
-            let job = self.jobs.1.recv_timeout(LINGER);
-            self.idle.fetch_sub(1, SeqCst);
-            match job.or_else(|_| self.jobs.1.try_recv()) {
-                Ok(job) => job(Ok(())),
-                Err(_) => return,
-            }
-        }
-    }
-
     fn work_off(&self, fit: Result<(), Errno>) {
         while let Ok(job) = self.jobs.1.try_recv() {
             job(fit);
