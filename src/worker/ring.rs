@@ -77,7 +77,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
     pub fn run(mut self, mut queue: Queue, depth: u16) -> io::Result<End> {
         caller::be_impatient();
         let mut left = usize::from(depth);
-        let mut refused = None;
+        let (mut refused, mut over) = (None, false);
         while left > 0 {
             queue.wait(self.pulse.gives_way())?;
             while let Some(event) = queue.next_event() {
@@ -93,16 +93,23 @@ impl<F: Filesystem + ?Sized> Worker<F> {
                     Event::Gone(index, errno) => {
                         debug!(index, %errno, "a ring entry has ended");
                         left -= 1;
-                        if !Queue::is_over(errno) {
-                            warn!(index, %errno, "the kernel has given up a ring entry");
-                            refused = Some(errno);
+                        match Queue::is_over(errno) {
+                            true => over = true,
+                            false => {
+                                warn!(index, %errno, "the kernel has given up a ring entry");
+                                refused = Some(errno);
+                            }
                         }
                     }
                 }
             }
         }
-        // Without entries nobody answers this CPU's clients, whom only the end of the connection ends.
-        refused.map_or(Ok(End::Unmounted), |errno| Err(errno.into()))
+        match refused.filter(|_| !over) {
+            // Without entries nobody answers this CPU's clients, whom only the end of the connection
+            // ends.
+            Some(errno) => Err(errno.into()),
+            None => Ok(End::Unmounted),
+        }
     }
 
     fn serve(&mut self, queue: &mut Queue, index: u16) {
