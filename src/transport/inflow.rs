@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
+use tracing::warn;
 
 use super::dev::{Channel, Received};
 use super::splice::Pipe;
@@ -23,8 +24,10 @@ pub const HEAD: usize = size_of::<InHeader>() + size_of::<WriteIn>();
 /// A worker's pipe for WRITEs.
 #[derive(Debug)]
 pub struct Inflow {
-    /// None while it can not be had, or holds what nobody is going to take.
+    /// None before it is needed, where it is not to be had, and once it held what nobody would take.
     pipe: Option<Pipe>,
+    /// It is not to be had.
+    refused: bool,
     max_payload: usize,
     /// How many more requests may be a large WRITE.
     expected: u8,
@@ -35,7 +38,7 @@ pub struct Inflow {
 impl Inflow {
     /// For data of up to `max_payload` bytes. The pipe is not made before it is needed.
     pub fn new(max_payload: usize) -> Self {
-        Inflow { pipe: None, max_payload, expected: 0, waiting: 0 }
+        Inflow { pipe: None, refused: false, max_payload, expected: 0, waiting: 0 }
     }
 
     /// Bytes of data of the last request that are still to be taken, by [`pour`](Self::pour) or through
@@ -105,9 +108,17 @@ impl Inflow {
 
     /// The kernel answers a WRITE that a pipe has no room for with EIO, so there must be enough.
     fn make_pipe(&mut self) -> bool {
-        if self.pipe.is_none() {
+        if self.pipe.is_none() && !self.refused {
             let pipe = Pipe::new(self.max_payload).ok();
             self.pipe = pipe.filter(|pipe| pipe.receives(self.max_payload));
+            self.refused = self.pipe.is_none();
+            if self.refused {
+                let size = self.max_payload;
+                warn!(
+                    size,
+                    "no pipe holds the largest WRITE (fs.pipe-max-size): WRITEs are copied"
+                );
+            }
         }
         self.pipe.is_some()
     }
