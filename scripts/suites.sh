@@ -53,9 +53,11 @@ programs=${target:-$root/target}/tmp/suites
 bring() { # CRATE VERSION
     [[ -x $programs/bin/$1 && $("$programs/bin/$1" --version) == "$1 $2" ]] && return
     say "building $1 $2 (once)"
-    CARGO_PROFILE_DEV_DEBUG=0 timeout 240 \
-        cargo install --quiet --locked --force --profile dev --root "$programs" "$1@$2" >&2 ||
-        die "cargo install --locked $1@$2 failed: the suites need crates.io, as building fusewire does"
+    for _ in first second; do
+        CARGO_PROFILE_DEV_DEBUG=0 timeout 300 \
+            cargo install --quiet --locked --force --profile dev --root "$programs" "$1@$2" >&2 && return
+    done
+    die "cargo install --locked $1@$2 failed: the suites need crates.io, as building fusewire does"
 }
 bring pjdfstest "$pjdfstest_version"
 bring fsx "$fsx_version"

@@ -109,14 +109,14 @@ finish() {
     local status=$? file left=
     trap - EXIT
     # A daemon whose mount has just gone may need a moment to end.
-    for _ in {1..20}; do
+    for _ in {1..150}; do
         left=$(leftovers) || break
         sleep 0.1
     done
     for file in "${!parameters[@]}"; do
         if [[ $(<"$file") != "${parameters[$file]}" ]]; then
             echo "restoring $file to ${parameters[$file]}"
-            echo "${parameters[$file]}" | "${as_root[@]}" tee "$file" >/dev/null
+            echo "${parameters[$file]}" | "${as_root[@]}" tee "$file" >/dev/null || true
         fi
     done
     if [[ -n $left ]]; then

@@ -99,7 +99,7 @@ pub(crate) fn waits_in_the_kernel(ground: &Ground) -> Result<(), String> {
         let (done, finished) = channel();
         thread::spawn(move || done.send(mkdirat(&opened, "new", Mode::S_IRWXU)));
         // It has to have the lock first.
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_secs(1));
         send(helper, Signal::SIGCONT)?;
         let waits = until("it waits in the kernel", || {
             stacks(&format!("/proc/{helper}/task")).contains("fuse_reverse_inval_entry")

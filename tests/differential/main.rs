@@ -43,6 +43,8 @@ const SHOWS_WITHIN: Duration = Duration::from_secs(10);
 const SHOWS_SOON: Duration = Duration::from_secs(1);
 const AFTER_ABORT: Duration = Duration::from_secs(10);
 const SHRINK_WITHIN: Duration = Duration::from_secs(60);
+/// How many sequences each setting plays at most, unless a time was asked for: the same ones each time.
+const SEQUENCES: u64 = 150;
 /// How often a sequence that failed is played again.
 const AGAIN: usize = 3;
 
@@ -219,9 +221,10 @@ impl<'a> Stage<'a> {
     /// Sequences by their seeds until the time is over.
     fn random(&self) -> Result<(), Failed> {
         let began = Instant::now();
-        let mut played = 0;
+        let mut played = 0_u64;
         for seed in self.world.first_seed.. {
-            if began.elapsed() >= self.world.share && played > 0 {
+            let enough = !self.world.long && played >= SEQUENCES;
+            if (began.elapsed() >= self.world.share || enough) && played > 0 {
                 break;
             }
             let setting = self.setting;

@@ -81,7 +81,7 @@ fn same(data: &str, native: &[String], seen: &[String]) -> Result<(), String> {
 }
 
 const QUOTA_BYTES: u64 = 8 << 20;
-const ROOM_WITHIN: Duration = Duration::from_secs(10);
+const ROOM_WITHIN: Duration = Duration::from_secs(60);
 
 /// EDQUOT reaches the caller, what was taken before is intact, and with room again work goes on.
 pub(crate) fn over_quota(ground: &Ground) -> Result<(), String> {

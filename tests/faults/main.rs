@@ -37,7 +37,7 @@ use libtest_mimic::{Arguments, Trial};
 const DISK_BYTES: u64 = 2 << 30;
 /// ext4 makes an inode for each 16 KiB.
 const BYTES_PER_ENTRY: u64 = 20 << 10;
-const TIME_LIMIT: Duration = Duration::from_secs(90);
+const TIME_LIMIT: Duration = Duration::from_secs(240);
 
 type Body = fn(&Ground) -> Result<(), String>;
 

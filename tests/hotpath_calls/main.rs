@@ -284,6 +284,7 @@ fn enters_by_policy() -> Result<(), String> {
     let step = STEPS.iter().find(|step| step.what == STAT).expect("it is in the table");
     with_mount("copy", "transport=uring,sched=auto", |daemon| {
         let server = serving(daemon, Transport::Rings)?;
+        let mut faults = 0;
         // Beside others it may be an ordinary thread for a while, and is one again soon.
         for _ in 0..20 {
             let before = gives_way(server)?;
@@ -297,6 +298,11 @@ fn enters_by_policy() -> Result<(), String> {
                 false => submitted * 10 < entered,
             };
             if !good {
+                // Whoever else runs wakes it at other times.
+                faults += 1;
+                if faults < ATTEMPTS {
+                    continue;
+                }
                 return Err(format!(
                     "{entered} io_uring_enter, {submitted} of them only to submit, by a thread that \
                      {} way",

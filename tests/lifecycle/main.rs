@@ -35,7 +35,7 @@ use libtest_mimic::Arguments;
 use nix::mount::{MsFlags, mount};
 
 const DISK_BYTES: u64 = 4 << 30;
-const TIME_LIMIT: Duration = Duration::from_secs(90);
+const TIME_LIMIT: Duration = Duration::from_secs(240);
 
 type Body = common::limit::Body<Ground>;
 

@@ -26,7 +26,7 @@ use libtest_mimic::{Arguments, Trial};
 use tempfile::TempDir;
 use tool::exclusively;
 
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(180);
 
 /// How requests come, and who moves the bytes.
 const SETTINGS: [(&str, &str, &str); 3] = [

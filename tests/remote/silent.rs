@@ -23,6 +23,13 @@ fn fusewire(arguments: &[&str]) -> Result<(Option<i32>, String), String> {
 
 /// Clients wait and go on when it answers again; nothing else waits for it.
 pub(crate) fn for_a_while(ground: &Ground) -> Result<(), String> {
+    let played = play(ground);
+    // Whatever went wrong, what is above must be able to end.
+    ground.below.signal(Signal::SIGCONT)?;
+    played
+}
+
+fn play(ground: &Ground) -> Result<(), String> {
     let mountpoint = ground.above.mountpoint.to_string_lossy().into_owned();
     let path = ground.above.mountpoint.join(FILE);
     fs::write(&path, "text").map_err(|error| error.to_string())?;
@@ -34,7 +41,7 @@ pub(crate) fn for_a_while(ground: &Ground) -> Result<(), String> {
         command.arg(&path).stdout(Stdio::piped());
         readers.push(command.spawn().map_err(|error| format!("cat: {error}"))?);
     }
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(1));
     let (status, said) = fusewire(&["stats", &mountpoint])?;
     if status != Some(0) {
         return Err(format!("stats while nothing answers below: {status:?} {said}"));
@@ -57,7 +64,7 @@ pub(crate) fn for_a_while(ground: &Ground) -> Result<(), String> {
     ground.below.signal(Signal::SIGSTOP)?;
     let mut waiting = Command::new("stat").arg(&path).stdout(Stdio::null()).spawn();
     let waiting = waiting.as_mut().map_err(|error| format!("stat: {error}"))?;
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(1));
     let (status, said) = fusewire(&["umount", "--lazy", &mountpoint])?;
     if status != Some(0) {
         return Err(format!("umount --lazy while nothing answers below: {status:?} {said}"));

@@ -178,7 +178,7 @@ fn install(plan: &Plan) -> Result<(), String> {
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/suites.sh");
     let install = tool::tool(script, "nothing").arg("--install");
-    install.limit(Duration::from_secs(300)).run().map(drop)
+    install.limit(Duration::from_secs(1300)).run().map(drop)
 }
 
 /// Has the temporary folder at an empty place close to the root, here only: suites bind sockets, whose

@@ -14,7 +14,7 @@ pub(crate) const SUITE: Suite = Suite {
     name: "pjdfstest",
     play,
     users: true,
-    limits: [Duration::from_secs(60), Duration::from_secs(120)],
+    limits: [Duration::from_secs(180), Duration::from_secs(120)],
 };
 
 /// Remounting read-only is left out: FUSE can not.

@@ -12,7 +12,7 @@ pub(crate) const SUITE: Suite = Suite {
     name: "stress-ng",
     play,
     users: false,
-    limits: [Duration::from_secs(60), Duration::from_secs(900)],
+    limits: [Duration::from_secs(180), Duration::from_secs(900)],
 };
 
 /// Those of the short form.

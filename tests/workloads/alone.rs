@@ -18,7 +18,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// Orphans of a test which ended may need a moment.
-const SETTLES_WITHIN: Duration = Duration::from_secs(5);
+const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 
 /// Starts this program again as the first process of new namespaces, unless it is that already.
 /// Call it before the first thread is started.
