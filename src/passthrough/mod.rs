@@ -210,16 +210,23 @@ impl Local {
             owner: nix::unistd::getuid().as_raw(),
             daemon: nix::unistd::geteuid().as_raw(),
         };
-        let mut parts = Vec::new();
+        let mut parts: Vec<Option<Part>> = Vec::new();
         for Submount { on, path, root, held: busy, inherited: options, kind } in others {
             // One superblock has one set of these: what may not be done there is done nowhere.
             inherited.nosuid |= options.nosuid;
             inherited.nodev |= options.nodev;
             inherited.noexec |= options.noexec;
-            let on = on.map_or(Part::MAIN, |index| parts[index]);
-            let attached = inodes.attach(on, &path, root, !is_stacked(kind));
-            parts.push(attached.map_err(|errno| failed(errno.into()))?);
-            held.push(busy);
+            let on = on.map_or(Some(Part::MAIN), |index| parts[index]);
+            let attached = on.ok_or(Errno::ENOENT).and_then(|on| {
+                inodes.attach(on, &path, root, !is_stacked(kind)).inspect_err(|errno| {
+                    let path = path.display();
+                    tracing::warn!(%errno, "what is mounted at {path} inside the source is not shown");
+                })
+            });
+            if attached.is_ok() {
+                held.push(busy);
+            }
+            parts.push(attached.ok());
         }
         // Cached descriptors give way to open files; the rest is for what operations open in passing,
         // and for the daemon itself.

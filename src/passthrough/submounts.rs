@@ -5,7 +5,9 @@
 //! asks; an automounter would mount on the daemon's behalf; and a file system in user space may ask
 //! this mount for something while the daemon waits for its answer, for ever.
 
-use std::os::fd::OwnedFd;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{FsType, fstatfs};
@@ -15,6 +17,7 @@ use super::inode::Part;
 use crate::config::MountOptions;
 use crate::mountinfo::{Mount, MountTable};
 use crate::sys::mount::{SourceRoot, open_source};
+use crate::sys::objfd;
 
 /// Types that hold files without a disk of this machine.
 const WITHOUT_A_DISK: [&str; 13] = [
@@ -117,8 +120,21 @@ fn open(
     let SourceRoot { root, private: true, held: Some(held), inherited } = opened else {
         return Err("its mount can not be cloned".to_owned());
     };
+    // Who may rename in the source could have led its path elsewhere, and somebody mounted over it.
+    if !is_root_of(&held, mount.id).map_err(|error| error.to_string())? {
+        return Err("something else is there by now".to_owned());
+    }
     let kind = fstatfs(&root).map_err(|errno| errno.to_string())?.filesystem_type();
     Ok((root, held, inherited, kind))
+}
+
+/// Whether a descriptor is that of the root directory of this mount.
+fn is_root_of(directory: &OwnedFd, mount: u64) -> io::Result<bool> {
+    const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", directory.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    let stat = objfd::statx(directory.as_fd(), libc::AT_STATX_DONT_SYNC, 0)?;
+    Ok(id == Some(mount) && stat.attributes & STATX_ATTR_MOUNT_ROOT != 0)
 }
 
 #[cfg(test)]
