@@ -112,6 +112,25 @@ impl Shards {
         self.0.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Closes what is pinned though it has a name left, by which a lookup finds it again: it had lost
+    /// the one that led to it. Tells whether anything was closed.
+    pub(super) fn let_go_of_named(&self) -> bool {
+        let mut closed = false;
+        for index in 0..SHARDS {
+            let shard = self.0[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let pinned: Vec<_> =
+                shard.live.values().filter(|inode| inode.is_pinned()).cloned().collect();
+            drop(shard);
+            for inode in pinned {
+                if inode.close_named() {
+                    closed = true;
+                    self.retire(&inode);
+                }
+            }
+        }
+        closed
+    }
+
     /// Forgets what else there is of an inode if it is nothing worth remembering and nobody but the
     /// caller works on it.
     pub(super) fn retire(&self, inode: &Arc<Inode>) {
@@ -237,10 +256,27 @@ impl InodeTable {
     fn part_from_predecessor(&self, key: &Key) {
         let known = self.known(key).filter(|nodeid| *nodeid != NodeId::ROOT);
         let Some(inode) = known.and_then(|nodeid| self.live(nodeid)) else { return };
-        let Some(fd) = inode.open_fd() else { return };
-        if fstat(&*fd).map_or(true, |stat| stat.st_nlink == 0) {
-            self.shards.of(inode.nodeid).known.estrange(inode.nodeid);
-            *inode.slot() = Slot::Pinned(fd);
+        let fd = inode.open_fd();
+        let stat = match (&fd, inode.open_file()) {
+            (Some(fd), _) => fstat(&**fd),
+            (None, Some(file)) => fstat(&*file),
+            (None, None) => return,
+        };
+        let gone = match stat {
+            Ok(stat) => stat.st_nlink == 0,
+            Err(errno) => [Errno::ESTALE, Errno::ENOENT].contains(&errno),
+        };
+        if !gone {
+            return;
+        }
+        let mut shard = self.shards.of(inode.nodeid);
+        // Not one that has been given the nodeid meanwhile.
+        let same = shard.live.get(&inode.nodeid).is_some_and(|live| Arc::ptr_eq(live, &inode));
+        if same && shard.known.key(inode.nodeid) == Some(*key) {
+            shard.known.estrange(inode.nodeid);
+            if let Some(fd) = fd {
+                *inode.slot() = Slot::Pinned(fd);
+            }
         }
     }
 

@@ -182,7 +182,8 @@ impl Local {
         preferred: Preferred,
         made: bool,
     ) -> Result<Opened> {
-        if preferred == Preferred::Cached {
+        // Where writers are never passed through there is a way beside readers who are.
+        if preferred == Preferred::Cached && !self.closing_tells(inode.nodeid) {
             await_release(|| inode.is_passed_through())?;
         }
         let candidate = if made { Candidate::made } else { Candidate::of };
@@ -238,7 +239,7 @@ impl Local {
         let nodeid = open.inode.nodeid;
         let Some(file) = open.file.filter(|_| self.closing_tells(nodeid)) else { return Ok(()) };
         self.wait_below(nodeid)?;
-        close(file.as_fd().try_clone_to_owned().map_err(raw)?)
+        close(self.inodes.make_room(|| file.as_fd().try_clone_to_owned().map_err(raw))?)
     }
 
     /// EWOULDBLOCK for a thread that others wait for, where what comes next is up to another program.

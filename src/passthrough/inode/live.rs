@@ -6,6 +6,9 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use nix::sys::stat::{SFlag, fstat};
+
+use super::kind;
 use super::known::Key;
 use crate::fs::NodeId;
 use crate::passthrough::backing::OpenState;
@@ -86,6 +89,19 @@ impl Inode {
 
     pub(super) fn is_pinned(&self) -> bool {
         matches!(*self.slot(), Slot::Pinned(_))
+    }
+
+    /// Closes its descriptor if it is pinned, has a name, and is no directory; tells whether it was.
+    pub(super) fn close_named(&self) -> bool {
+        let mut slot = self.slot();
+        let named = |fd: &OwnedFd| {
+            fstat(fd).is_ok_and(|stat| stat.st_nlink > 0 && kind(&stat) != SFlag::S_IFDIR)
+        };
+        let closes = matches!(&*slot, Slot::Pinned(fd) if named(fd));
+        if closes {
+            *slot = Slot::Closed;
+        }
+        closes
     }
 
     /// It has got a name: its descriptor may be closed like any other.

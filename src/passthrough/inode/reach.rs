@@ -40,7 +40,7 @@ impl InodeTable {
             Key::Handle(handle) => self.open_path(handle),
             Key::Number { .. } => self.walk_to(inode.nodeid).or_else(|errno| {
                 // Whatever became of the name, an open file leads there.
-                let file = inode.open_file().filter(|_| errno == Errno::ESTALE).ok_or(errno)?;
+                let file = inode.open_file().ok_or(errno)?;
                 self.make_room(|| objfd::reopen(file.as_fd(), OFlag::O_PATH))
             }),
         }

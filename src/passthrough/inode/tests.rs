@@ -366,6 +366,26 @@ fn without_handles_what_loses_the_name_that_led_to_it_stays_reachable() {
 }
 
 #[test]
+fn without_handles_what_has_another_name_is_kept_open_only_as_long_as_there_is_room() {
+    let source = Source::new(By::Name, 4);
+    for name in ["a", "b"] {
+        source.make(name);
+        fs::hard_link(source.path(name), source.path(&format!("{name}-too"))).expect("link");
+    }
+    let [a, b] = ["a", "b"].map(|name| source.lookup(name, Keep::Nothing));
+    source.remove("a");
+    source.remove("b");
+    source.remove("b-too");
+    assert!(a.is_pinned() && b.is_pinned());
+    assert!(source.table.shards.let_go_of_named());
+    assert!(!a.has_fd(), "a lookup finds it by its other name");
+    assert!(b.is_pinned(), "nothing else leads there");
+    assert_eq!(source.nodeid("a-too"), a.nodeid);
+    assert_eq!(source.content(a.nodeid).as_deref(), Ok("a"));
+    assert!(!source.table.shards.let_go_of_named());
+}
+
+#[test]
 fn the_cache_is_bounded_however_many_files_are_known() {
     let source = Source::new(By::Handle, 64);
     let inodes: Vec<_> = (0..1000)
