@@ -114,7 +114,7 @@ impl Pool {
         let work = move || {
             let inner = &pool.inner;
             let this = Pid::from_raw(0);
-            let spread = inner.cpus.as_ref().map_or(Ok(()), |cpus| sched_setaffinity(this, &cpus));
+            let spread = inner.cpus.as_ref().map_or(Ok(()), |cpus| sched_setaffinity(this, cpus));
             if let Err(errno) = spread.and_then(|()| set_policy(this, Policy::Normal)) {
                 warn!(%errno, "an offload thread runs where and how its queue does");
             }
