@@ -1,8 +1,12 @@
 //! stress-ng: its stressors of file systems, one after the other, each for a bounded time and with
 //! what checks it has.
 
+use std::fs;
 use std::process::Output;
 use std::time::Duration;
+
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 
 use crate::ground::Ground;
 use crate::tool::tool;
@@ -114,9 +118,22 @@ fn play(plan: &Plan, ground: &Ground) -> Result<Vec<Case>, String> {
             .arg(ground.path())
             .limit(SUITE.limits[usize::from(plan.full)] / 3)
             .output()?;
+        reap_orphans();
         cases.push(Case { name: stressor.to_owned(), outcome: outcome(&output) });
     }
     Ok(cases)
+}
+
+/// What stressors leave comes to this program, as it is the first of its namespace: thousands, by the
+/// end of a long run, of which each would keep a process number. No other child of it has such a name.
+fn reap_orphans() {
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        let name = fs::read(entry.path().join("comm"));
+        if name.is_ok_and(|name| name.starts_with(b"stress-ng-")) {
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+        }
+    }
 }
 
 fn outcome(output: &Output) -> Outcome {
