@@ -9,7 +9,7 @@ use tracing::error;
 use zerocopy::IntoBytes;
 
 use super::{End, Moves, Server, record, refuse};
-use crate::abi;
+use crate::abi::{self, InHeader};
 use crate::dispatch::Outcome;
 use crate::fs::Filesystem;
 use crate::keeper::Watch;
@@ -106,23 +106,17 @@ impl<F: Filesystem + ?Sized> Worker<F> {
             }
             Err(errno) => line.reply_error(unique, errno).map(|()| Moved::Failed(errno)),
         };
-        let moved = sent.unwrap_or_else(|errno| {
-            error!(opcode = header.opcode, %errno, "the kernel refused a reply");
-            // The caller still waits; an error without a payload is always well-formed.
-            let _ = line.reply_error(unique, Errno::EIO);
-            Moved::Failed(Errno::EIO)
-        });
-        let result = match moved {
-            Moved::Copied(count) => {
+        let result = match sent.map_err(|errno| refused(line, &header, errno)) {
+            Ok(Moved::Copied(count)) => {
                 moves.record(shard, count);
                 Ok(())
             }
-            Moved::Spliced(count) => {
+            Ok(Moved::Spliced(count)) => {
                 moves.record(shard, count);
                 shard.record_spliced(count);
                 Ok(())
             }
-            Moved::Failed(errno) => Err(errno),
+            Ok(Moved::Failed(errno)) | Err(errno) => Err(errno),
         };
         record(shard, &header, arrived, result);
     }
@@ -158,9 +152,15 @@ fn serve_ahead<F: Filesystem + ?Sized>(
         }
         Err(errno) => line.reply_error(header.unique, errno),
     };
-    if let Err(errno) = sent {
-        error!(%errno, "the kernel refused the answer to a WRITE");
-    }
-    record(shard, &header, arrived, result.map(drop));
+    let sent = sent.map_err(|errno| refused(line, &header, errno));
+    record(shard, &header, arrived, result.and_then(|_| sent));
     true
+}
+
+/// The kernel refused a reply, whose caller still waits: an error without a payload is always
+/// well-formed. Tells which one it was given.
+fn refused(line: &mut Line, header: &InHeader, errno: Errno) -> Errno {
+    error!(opcode = header.opcode, %errno, "the kernel refused a reply");
+    let _ = line.reply_error(header.unique, Errno::EIO);
+    Errno::EIO
 }
