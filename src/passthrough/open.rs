@@ -58,6 +58,10 @@ impl Local {
                     if self.handles.is_run(nodeid) {
                         return Err(Errno::ETXTBSY);
                     }
+                } else if inode.is_passed_through() {
+                    // Who had to wait afterwards would truncate it twice.
+                    let mode = fstat(&self.inodes.fd_of(&inode)?)?.st_mode;
+                    self.await_readers(&inode, self.preferred(nodeid, mode))?;
                 }
                 caller::keep_suid(args.open_flags & abi::OPEN_KILL_SUIDGID == 0);
                 let _as_caller = impersonate(caller.uid, caller.gid)?;
@@ -69,6 +73,9 @@ impl Local {
             true => Preferred::Passthrough,
             false => self.preferred(nodeid, fstat(&fd)?.st_mode),
         };
+        if !flags.contains(OFlag::O_TRUNC) {
+            self.await_readers(&inode, preferred)?;
+        }
         let opened = self.opened(inode, fd, flags, preferred, false)?;
         if !read_only && opened.backing.is_some() {
             // What the kernel was told before it trusts for longer than it may from now on.
@@ -182,10 +189,6 @@ impl Local {
         preferred: Preferred,
         made: bool,
     ) -> Result<Opened> {
-        // Where writers are never passed through there is a way beside readers who are.
-        if preferred == Preferred::Cached && !self.closing_tells(inode.nodeid) {
-            await_release(|| inode.is_passed_through())?;
-        }
         let candidate = if made { Candidate::made } else { Candidate::of };
         let mode =
             self.data_path()?.open(&inode, preferred, || candidate(self.inodes.fd_of(&inode)?));
@@ -215,6 +218,15 @@ impl Local {
         let open = OpenFile { file: Some(file), inode, flags, mode, direct_alignment };
         let fh = self.handles.open_file(open);
         Ok(Opened { fh, flags: open_flags, backing })
+    }
+
+    /// Waits a little for readers whom the kernel serves by itself, if whoever opens had better not be
+    /// one of them. Where writers are never passed through there is a way beside readers who are.
+    fn await_readers(&self, inode: &Inode, preferred: Preferred) -> Result<()> {
+        match preferred == Preferred::Cached && !self.closing_tells(inode.nodeid) {
+            true => await_release(|| inode.is_passed_through()),
+            false => Ok(()),
+        }
     }
 
     /// Whether a read would move the access time, which one from FUSE's page cache does not: that it is

@@ -8,8 +8,8 @@ mod denied;
 mod dev_io;
 mod splice;
 
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::unistd::Pid;
 
 use common::daemon::Daemon;
@@ -107,6 +108,26 @@ fn an_open_that_waits_for_a_lease_does_not_stop_the_only_worker_of_dev() {
     with_mount("N", "transport=dev,workers=1", |source, mountpoint, _| {
         let times = stats_beside_a_blocked_open(source, mountpoint);
         assert!(times[times.len() - 1] < Duration::from_secs(5), "{times:?}");
+    });
+}
+
+/// Who truncates a program that somebody reads by passthrough is served by requests, and has to wait a
+/// little whether the reader goes.
+#[test]
+fn a_truncation_that_waits_for_a_reader_is_done_once() {
+    with_mount("Y", "transport=uring", |source, mountpoint, _| {
+        let behind = source.join("file");
+        fs::set_permissions(&behind, Permissions::from_mode(0o4755)).expect("chmod");
+        let _reader = File::open(mountpoint.join("file")).expect("open for reading");
+        let changes = Inotify::init(InitFlags::IN_NONBLOCK).expect("make an inotify");
+        let watched = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE;
+        changes.add_watch(&behind, watched).expect("watch the source's file");
+        let path = mountpoint.join("file");
+        let writer = File::options().write(true).truncate(true).open(path).expect("truncate");
+        let seen = changes.read_events().expect("a change");
+        let seen: Vec<_> = seen.into_iter().map(|event| event.mask).collect();
+        assert_eq!(seen, [AddWatchFlags::IN_MODIFY], "whoever closes it has opened it once before");
+        assert_eq!(writer.metadata().expect("stat").len(), 0);
     });
 }
 
