@@ -206,7 +206,9 @@ impl Local {
             inode.begin_storing();
         }
         if mode == IoMode::Cached && self.trust(inode.nodeid).caches && inode.keeps_data() {
-            open_flags.set(OpenFlags::KEEP_CACHE, !self.moves_atime(&fstat(&fd)?));
+            // No error from here on: the open is counted.
+            let stays = fstat(&fd).is_ok_and(|stat| !self.moves_atime(&stat));
+            open_flags.set(OpenFlags::KEEP_CACHE, stays);
         }
         let asked = !matches!(mode, IoMode::Passthrough(_));
         let direct_alignment = match flags.contains(OFlag::O_DIRECT) && asked {
