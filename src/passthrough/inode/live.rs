@@ -35,6 +35,9 @@ struct Files {
     last: Weak<File>,
     /// All of them, where nothing but its name leads to the inode: it may lose that.
     all: Vec<Weak<File>>,
+    /// At so many entries `all` is looked through for files that were closed, and next at twice as many
+    /// as are left: two looks for an open on average.
+    looked_at: usize,
 }
 
 #[derive(Debug)]
@@ -145,7 +148,10 @@ impl Inode {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.last = Arc::downgrade(file);
         if let Key::Number { .. } = self.key {
-            files.all.retain(|file| file.strong_count() > 0);
+            if files.all.len() >= files.looked_at {
+                files.all.retain(|file| file.strong_count() > 0);
+                files.looked_at = (files.all.len() * 2).max(8);
+            }
             files.all.push(Arc::downgrade(file));
         }
     }
@@ -155,6 +161,11 @@ impl Inode {
     pub(in crate::passthrough) fn open_file(&self) -> Option<Arc<File>> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.last.upgrade().or_else(|| files.all.iter().find_map(Weak::upgrade))
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered_files(&self) -> usize {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).all.len()
     }
 
     /// Whether there is nothing of it that has to be remembered.

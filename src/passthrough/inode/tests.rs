@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -383,6 +384,26 @@ fn without_handles_what_has_another_name_is_kept_open_only_as_long_as_there_is_r
     assert_eq!(source.nodeid("a-too"), a.nodeid);
     assert_eq!(source.content(a.nodeid).as_deref(), Ok("a"));
     assert!(!source.table.shards.let_go_of_named());
+}
+
+#[test]
+fn without_handles_many_opens_of_one_file_are_remembered_at_little_cost() {
+    let source = Source::new(By::Name, 100);
+    source.make("file");
+    let inode = source.lookup("file", Keep::Fd);
+    let open = || Arc::new(fs::File::open(source.path("file")).expect("open"));
+    let kept = open();
+    inode.opened(&kept);
+    (0..1000).for_each(|_| inode.opened(&open()));
+    assert!(inode.remembered_files() < 20, "{} are remembered", inode.remembered_files());
+    let found = inode.open_file().expect("one is open still");
+    assert!(Arc::ptr_eq(&found, &kept));
+    let started = Instant::now();
+    // To look at all of them each time would be a hundred thousand million looks.
+    (0..400_000).for_each(|_| inode.opened(&kept));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    drop((kept, found));
+    assert!(inode.open_file().is_none(), "closed, however often it was opened");
 }
 
 #[test]
