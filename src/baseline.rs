@@ -18,13 +18,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{io, num::NonZeroUsize};
 
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::Pid;
 use tracing::{error, info, warn};
 
 use crate::fs::Filesystem;
 use crate::metrics::{Metrics, snapshot};
-use crate::session::{Info, Mount, MountError, Options, Unmounter, attach};
+use crate::session::{Info, Mount, MountError, Options, Unmounter, allowed_cpus, attach, system};
 use crate::sys::fuse_dev::{self, Kernel};
 use crate::transport::splice::Splice;
 
@@ -163,14 +161,4 @@ impl Drop for Ticker {
             }
         }
     }
-}
-
-fn system(action: &'static str) -> impl FnOnce(io::Error) -> MountError {
-    move |source| MountError::System { action, source }
-}
-
-/// CPUs that this process may run on.
-fn allowed_cpus() -> io::Result<Vec<usize>> {
-    let set = sched_getaffinity(Pid::from_raw(0))?;
-    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }

@@ -29,6 +29,7 @@ use crew::{Over, Threads};
 use handshake::handshake;
 use launch::{Launch, Launched, RING_PAYLOAD};
 
+pub(crate) use crew::allowed_cpus;
 pub(crate) use handshake::attach;
 pub(crate) use mount::Mount;
 pub use mount::Unmounter;
@@ -130,7 +131,8 @@ fn device_remedy(error: &io::Error) -> &'static str {
     }
 }
 
-fn system(action: &'static str) -> impl FnOnce(io::Error) -> MountError {
+/// Tells what the system refused.
+pub(crate) fn system(action: &'static str) -> impl FnOnce(io::Error) -> MountError {
     move |source| MountError::System { action, source }
 }
 

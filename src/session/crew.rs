@@ -191,7 +191,7 @@ pub(super) fn possible_cpus() -> io::Result<usize> {
 }
 
 /// CPUs that this process may run on.
-pub(super) fn allowed_cpus() -> io::Result<Vec<usize>> {
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
     Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }

@@ -82,10 +82,10 @@ fn clone_mount(directory: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     const OPEN_TREE_CLONE: libc::c_uint = 1;
     let flags =
         OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned() | libc::AT_EMPTY_PATH.cast_unsigned();
-    // SAFETY: open_tree takes a descriptor, an empty C string that outlives the call, and flags.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), c"".as_ptr(), flags) };
-    owned(Errno::result(fd)?)
+    let fd = directory.as_raw_fd();
+    // SAFETY: open_tree takes a descriptor, an empty C string that outlives the call, and flags; it
+    // makes a descriptor.
+    unsafe { owned(libc::syscall(libc::SYS_open_tree, fd, c"".as_ptr(), flags)) }
 }
 
 fn set_attributes(tree: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Errno> {
@@ -110,9 +110,13 @@ fn set_attributes(tree: BorrowedFd<'_>, set: u64, clear: u64) -> Result<(), Errn
     Errno::result(result).map(drop)
 }
 
-fn owned(fd: libc::c_long) -> Result<OwnedFd, Errno> {
-    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel just returned this descriptor to us alone.
+/// The descriptor that a system call has made, or its error.
+///
+/// # Safety
+/// `result` is what a system call just returned that makes a descriptor.
+pub(super) unsafe fn owned(result: libc::c_long) -> Result<OwnedFd, Errno> {
+    let fd = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: as the caller promises, the kernel has given this descriptor to nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -11,3 +11,8 @@ pub(crate) mod setting;
 pub(crate) mod shell;
 pub(crate) mod tree;
 pub(crate) mod warden;
+
+/// An error as tests tell of it.
+pub(crate) fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

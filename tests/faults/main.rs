@@ -32,6 +32,7 @@ use std::time::Duration;
 use common::disk::Disk;
 use common::limit::within;
 use common::rings::Rings;
+use common::text;
 use libtest_mimic::{Arguments, Trial};
 
 const DISK_BYTES: u64 = 2 << 30;
@@ -110,8 +111,4 @@ fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
         })
     };
     TESTS.iter().map(trial).collect()
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

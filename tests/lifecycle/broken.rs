@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::Ground;
 use crate::common::disk::{Disk, Mounted, mount_at};
 use crate::common::shell::pattern;
+use crate::common::text;
 use crate::launch::{Launch, eventually};
 use crate::tool::{exclusively, tool};
 
@@ -26,10 +27,6 @@ const PAGE: usize = 4096;
 const LOST_BYTES: i64 = 24 << 20;
 /// RELEASE is sent after close(2) has returned.
 const RELEASED_WITHIN: Duration = Duration::from_secs(15);
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
 
 fn name(error: &io::Error) -> String {
     error

@@ -14,16 +14,13 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
 use crate::Ground;
+use crate::common::text;
 use crate::launch::{Ender, Launch, eventually, mounted};
 use crate::tool::{fusewire, tool};
 
 /// What `daemon/signals.rs` grants those who still use a mount, and some time to notice.
 const GRACE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(8);
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
 
 /// A file and a directory of a mount, kept open.
 struct Held {

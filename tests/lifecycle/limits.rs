@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::Ground;
 use crate::common::shell::pattern;
+use crate::common::text;
 use crate::launch::{Launch, Served, eventually};
 use crate::tool::{Tool, tool};
 
@@ -20,10 +21,6 @@ const FEW: u32 = 256;
 /// So many of them at least are for files that users have open.
 const FOR_USERS: usize = 100;
 const RESIDENT_BYTES: u64 = 100 << 20;
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
 
 fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)

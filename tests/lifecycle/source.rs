@@ -11,15 +11,12 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 
 use crate::Ground;
+use crate::common::text;
 use crate::launch::{ENDS_WITHIN, Launch, Served};
 use crate::tool::{settle, tool};
 
 /// Longer than the kernel trusts a name or attributes by default.
 const CACHE_EXPIRES: Duration = Duration::from_millis(1200);
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
 
 fn find(at: &Path) -> Result<Vec<String>, String> {
     let found = tool("find", "findutils").args(["."]).within(at).limit(Duration::from_secs(15));

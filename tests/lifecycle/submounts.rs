@@ -16,15 +16,12 @@ use nix::unistd::syncfs;
 use crate::Ground;
 use crate::common::disk::{Disk, Mounted, bind};
 use crate::common::shell::pattern;
+use crate::common::text;
 use crate::launch::{Launch, eventually};
 use crate::tool::tool;
 
 /// By when a change shows that was made behind the mount, where nobody tells of it.
 const SHOWS_WITHIN: Duration = Duration::from_secs(5);
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
 
 fn errno<T>(result: io::Result<T>) -> Option<Errno> {
     result.err().and_then(|error| error.raw_os_error()).map(Errno::from_raw)

@@ -10,10 +10,7 @@ use nix::errno::Errno;
 use crate::Ground;
 use crate::below::{FILE, FULL};
 use crate::common::raw;
-
-fn text(error: impl ToString) -> String {
-    error.to_string()
-}
+use crate::common::text;
 
 /// Opens a file for writing, emptied.
 fn anew(directory: &Path, name: &str) -> Result<File, String> {

@@ -14,15 +14,12 @@ use tempfile::TempDir;
 
 use crate::common::daemon::Daemon;
 use crate::common::shell::pattern;
+use crate::common::text;
 use crate::tool::exclusively;
 
 const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
 /// More than a page, and no multiple of one.
 const LENGTH: usize = 300_001;
-
-fn text(error: impl ToString) -> String {
-    error.to_string()
-}
 
 /// A file system of another program.
 struct Other {

@@ -19,6 +19,7 @@ mod common;
 
 use common::daemon::Daemon;
 use common::disk::{Disk, Mounted};
+use common::text;
 
 /// Files below the source, if `FUSEWIRE_SCALE` does not say otherwise.
 const FILES: usize = 100_000;
@@ -54,10 +55,6 @@ fn main() -> ExitCode {
         Trial::test(*name, move || Ok(body()?))
     };
     libtest_mimic::run(&args, TESTS.iter().map(trial).collect()).exit_code()
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 /// The `n`th file's path below `root`.
