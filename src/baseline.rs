@@ -55,13 +55,15 @@ impl Session {
         let metrics = Arc::new(Metrics::new(count));
         let negotiated = Arc::new(OnceLock::new());
         let kernel = device.try_clone().map_err(system("duplicate /dev/fuse"))?;
+        let kernel = Arc::new(kernel);
+        let connection = Arc::downgrade(&kernel);
         let adapter = Adapter {
             fs: fs.clone(),
             metrics: metrics.clone(),
             threads: AtomicUsize::new(0),
             cpus: options.pin.then_some(cpus),
             max_write: options.max_write,
-            kernel: Some(Kernel::new(Arc::new(kernel), mounted.device.1)),
+            kernel: Some(Kernel::new(kernel, mounted.device.1)),
             negotiated: negotiated.clone(),
         };
         let mut config = fuser::Config::default();
@@ -85,7 +87,7 @@ impl Session {
             *negotiated.get().ok_or(MountError::Handshake("fuser never asked for INIT"))?;
         let device = mounted.device;
         let (splice, started) = (Splice::Never, Instant::now());
-        let info = Info { negotiated, transport, splice, metrics, started, device };
+        let info = Info { negotiated, transport, splice, metrics, started, device, connection };
         let mut session = Session { mounted, server, ticker, info: Arc::new(info) };
         session.mounted.probe().map_err(system("use the new mount"))?;
         info!(mountpoint = %options.mountpoint.display(), workers = count, "mounted on fuser");

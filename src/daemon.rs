@@ -266,9 +266,10 @@ fn options(config: &Config, fs: &impl Shown) -> session::Options {
 
 /// Starts the control socket. A mount without it works, but can not be asked for figures.
 fn control(config: &Config, fs: &Arc<impl Shown>, info: &Arc<Info>) {
-    let device = info.device;
-    let (config, fs, info) = (config.clone(), fs.clone(), info.clone());
-    if let Err(error) = server::start(device, move || snapshot(&config, &*fs, &info)) {
+    let (config, fs, session) = (config.clone(), fs.clone(), info.clone());
+    let is_over = move || session.is_over();
+    let (device, info) = (info.device, info.clone());
+    if let Err(error) = server::start(device, is_over, move || snapshot(&config, &*fs, &info)) {
         warn!(%error, "no control socket yet: until its name is free, `fusewire stats` does not work");
     }
 }

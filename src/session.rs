@@ -7,10 +7,12 @@ mod mount;
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tracing::{info, warn};
 
@@ -159,6 +161,19 @@ pub struct Info {
     pub started: Instant,
     /// The mount's device number, as in /proc/self/mountinfo.
     pub device: Device,
+    /// A descriptor of /dev/fuse, for as long as anybody serves.
+    pub(crate) connection: Weak<OwnedFd>,
+}
+
+impl Info {
+    /// Whether the kernel has ended the connection, though requests may be under way: the device number
+    /// may be another mount's.
+    pub fn is_over(&self) -> bool {
+        let Some(connection) = self.connection.upgrade() else { return true };
+        let mut fds = [PollFd::new(connection.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut fds, PollTimeout::ZERO);
+        polled.is_ok() && fds[0].revents().is_some_and(|found| found.contains(PollFlags::POLLERR))
+    }
 }
 
 impl Session {
@@ -231,6 +246,7 @@ impl Session {
         fs.init(&negotiated, Kernel::new(device.clone(), mount.device.1))
             .map_err(MountError::Filesystem)?;
         let setxattr_ext = negotiated.flags.contains(InitFlags::SETXATTR_EXT);
+        let connection = Arc::downgrade(&device);
         let launch = Launch { device, fs, dialect: Dialect { setxattr_ext }, negotiated };
         let rings = plan == Plan::Rings;
         let launched = match plan {
@@ -244,7 +260,7 @@ impl Session {
             false => options.splice,
         };
         let started = Instant::now();
-        let info = Info { negotiated, transport, splice, metrics, started, device };
+        let info = Info { negotiated, transport, splice, metrics, started, device, connection };
         let mut session = Session { mount, threads, info: Arc::new(info) };
         session.mount.probe().map_err(system("use the new mount"))?;
         info!(

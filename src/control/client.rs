@@ -159,19 +159,27 @@ impl Target {
     /// [`ClientError::Exchange`].
     pub fn document(&self) -> Result<String, ClientError> {
         let deadline = Instant::now() + TIMEOUT;
-        let (mut stream, _) = dial(&self.path, &self.mount)?;
-        let exchange = |source| ClientError::Exchange { path: self.path.clone(), source };
-        stream.set_write_timeout(Some(TIMEOUT)).map_err(exchange)?;
-        match stream.write_all(REQUEST_STATS.as_bytes()) {
-            // The daemon hung up before it read: it refuses, and there is nothing to read.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            result => result.map_err(exchange)?,
+        let mut hung_up = None;
+        loop {
+            let (stream, daemon) = match dial(&self.path, &self.mount) {
+                // The next to have the name is not there yet.
+                Err(ClientError::Dead { .. }) if hung_up.is_some() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                    continue;
+                }
+                dialled => dialled?,
+            };
+            let text = ask(stream, deadline)
+                .map_err(|source| ClientError::Exchange { path: self.path.clone(), source })?;
+            match text.is_empty() {
+                false => return Ok(text),
+                true if hung_up == Some(daemon) => {
+                    return Err(ClientError::Refused { path: self.path.clone() });
+                }
+                // Perhaps one whose mount is gone, and its device number this one's.
+                true => hung_up = Some(daemon),
+            }
         }
-        let text = read_to_end(&mut stream, deadline).map_err(exchange)?;
-        if text.is_empty() {
-            return Err(ClientError::Refused { path: self.path.clone() });
-        }
-        Ok(text)
     }
 
     /// Asks for the figures.
@@ -217,6 +225,17 @@ fn dial(path: &Path, mount: &Mount) -> Result<(UnixStream, Pid), ClientError> {
         return Err(ClientError::Untrusted { path: path.into(), uid: peer.uid() });
     }
     Ok((UnixStream::from(fd), Pid::from_raw(peer.pid())))
+}
+
+/// Asks for the figures; nothing if the daemon hangs up.
+fn ask(mut stream: UnixStream, deadline: Instant) -> io::Result<String> {
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    match stream.write_all(REQUEST_STATS.as_bytes()) {
+        // It hung up before it read, and there is nothing to read.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        result => result?,
+    }
+    read_to_end(&mut stream, deadline)
 }
 
 fn no_answer() -> io::Error {
@@ -267,10 +286,14 @@ mod tests {
         Target { path: "/nowhere".into(), mount, daemon: None }
     }
 
-    fn listen(minor: u32, serve: impl FnOnce(UnixStream) + Send + 'static) {
+    fn bind(minor: u32) -> UnixListener {
         let minor = minor + std::process::id() * 10;
         let name = SocketAddr::from_abstract_name(socket_name(4095, minor)).expect("valid name");
-        let listener = UnixListener::bind_addr(&name).expect("nobody else has it");
+        UnixListener::bind_addr(&name).expect("nobody else has it")
+    }
+
+    fn listen(minor: u32, serve: impl FnOnce(UnixStream) + Send + 'static) {
+        let listener = bind(minor);
         thread::spawn(move || serve(listener.accept().expect("a client").0));
     }
 
@@ -293,7 +316,12 @@ mod tests {
     #[test]
     fn each_way_to_fail_is_told_apart() {
         assert!(matches!(ask(2), Err(ClientError::Dead { .. })));
-        listen(3, drop);
+        let refusing = bind(3);
+        thread::spawn(move || {
+            while let Ok((client, _)) = refusing.accept() {
+                drop(client);
+            }
+        });
         assert!(matches!(ask(3), Err(ClientError::Refused { .. })), "hung up, early or late");
         listen(4, |stream| {
             thread::sleep(TIMEOUT * 2);
@@ -303,6 +331,19 @@ mod tests {
         let error = ask(4).expect_err("no answer in time");
         assert!(matches!(error, ClientError::Exchange { .. }), "{error}");
         assert!(start.elapsed() < TIMEOUT * 3 / 2, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn who_hangs_up_and_goes_is_followed_by_another() {
+        let ended = bind(5);
+        thread::spawn(move || {
+            let client = ended.accept().expect("a client");
+            drop(ended);
+            drop(client);
+            thread::sleep(Duration::from_millis(50));
+            listen(5, |mut stream| stream.write_all(b"{}").expect("answer"));
+        });
+        assert_eq!(ask(5).expect("answer"), "{}");
     }
 
     #[test]

@@ -22,12 +22,13 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// gives a device number away again while the daemon that had it is still ending.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Listens for the mount of device number `major:minor`, and answers with what `snapshot` gives.
+/// Listens for the mount of device number `major:minor`, and answers with what `snapshot` gives, until
+/// the mount `is_over`: the name may be another's then.
 ///
-/// The thread ends with the process. EADDRINUSE if the name is still taken after a while: the
-/// thread goes on trying.
+/// EADDRINUSE if the name is still taken after a while: the thread goes on trying.
 pub fn start(
     (major, minor): (u32, u32),
+    is_over: impl Fn() -> bool + Send + 'static,
     snapshot: impl Fn() -> Snapshot + Send + 'static,
 ) -> io::Result<()> {
     let address = SocketAddr::from_abstract_name(socket_name(major, minor))?;
@@ -38,8 +39,14 @@ pub fn start(
         // Nobody waits any more if it took long.
         let _ = bound.try_send(failed);
         let Ok(listener) = listener else { return };
-        for client in listener.incoming() {
-            if let Err(error) = client.and_then(|client| answer(client, &snapshot)) {
+        loop {
+            let client = listener.accept();
+            if is_over() {
+                // Before the client, who asks again.
+                drop(listener);
+                return;
+            }
+            if let Err(error) = client.and_then(|(client, _)| answer(client, &snapshot)) {
                 debug!(%error, "a control client was not answered");
             }
         }
@@ -52,12 +59,14 @@ pub fn start(
     }
 }
 
-/// Binds the name, as soon as nobody else has it.
+/// Binds the name, as soon as nobody else has it. Whoever has it is called, and notices that its mount
+/// is gone.
 fn bind(address: &SocketAddr) -> io::Result<UnixListener> {
     let mut pause = Duration::from_millis(5);
     loop {
         match UnixListener::bind_addr(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let _ = UnixStream::connect_addr(address);
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(PATIENCE / 4);
             }
@@ -81,4 +90,38 @@ fn answer(client: UnixStream, snapshot: impl Fn() -> Snapshot) -> io::Result<()>
     }
     let document = serde_json::to_vec(&snapshot())?;
     (&client).write_all(&document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    fn said_by(number: (u32, u32)) -> Snapshot {
+        let address = SocketAddr::from_abstract_name(socket_name(number.0, number.1));
+        let mut client = UnixStream::connect_addr(&address.expect("a name")).expect("connect");
+        let mut answer = String::new();
+        client.write_all(REQUEST_STATS.as_bytes()).expect("ask");
+        client.read_to_string(&mut answer).expect("an answer");
+        serde_json::from_str(&answer).expect("a snapshot")
+    }
+
+    #[test]
+    fn the_name_is_free_for_the_next_mount_though_the_daemon_of_the_last_goes_on() {
+        // No kernel gives out such a number.
+        let number = (4095, std::process::id() * 10 + 9);
+        let shows = |source: &str| {
+            let source = source.to_owned();
+            move || Snapshot { source: source.clone(), ..Snapshot::default() }
+        };
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = over.clone();
+        start(number, move || is_over.load(Relaxed), shows("first")).expect("a name");
+        assert_eq!(said_by(number).source, "first");
+        over.store(true, Relaxed);
+        start(number, || false, shows("second")).expect("the same name");
+        assert_eq!(said_by(number).source, "second");
+    }
 }
