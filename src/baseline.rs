@@ -107,8 +107,7 @@ impl Session {
     /// Waits until the mount is gone and every request is answered, whoever unmounted it.
     pub fn join(mut self) {
         match self.wait() {
-            // Not ours any more: another mount may have its place, and even its device number.
-            true => self.mounted.forget(),
+            true => self.mounted.settle(),
             false => self.mounted.detach(),
         }
     }

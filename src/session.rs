@@ -288,8 +288,7 @@ impl Session {
     /// A worker could not go on, and the mount was taken away from its users.
     pub fn join(mut self) -> Result<(), MountError> {
         match self.threads.join() {
-            // Not ours any more: another mount may have its place, and even its device number.
-            Over::Unmounted => self.mount.forget(),
+            Over::Unmounted => self.mount.settle(),
             Over::Aborted => self.mount.detach(),
             Over::Broken => {
                 self.mount.abort();

@@ -2,12 +2,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use super::{Device, MountError, system};
 use crate::mountinfo::{self, MountTable};
 use crate::sys::mount;
+
+/// How long an unmount takes at most from the end of the connection to that of the mount.
+const UNMOUNTED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Takes a session's mount away.
 #[derive(Debug, Clone)]
@@ -54,6 +59,8 @@ pub(crate) struct Mount {
     pub(crate) device: Device,
     /// It works, so that others may use it.
     works: bool,
+    /// What no other mount is ever given (Linux 6.8).
+    unique: Option<u64>,
     gone: bool,
 }
 
@@ -61,13 +68,14 @@ impl Mount {
     pub(crate) fn new(mountpoint: &Path) -> Result<Self, MountError> {
         let found = mountinfo::find_top(mountpoint).map_err(system("read /proc/self/mountinfo"))?;
         let device = found.1.map(|mount| (mount.major, mount.minor)).unwrap_or_default();
-        Ok(Mount { mountpoint: found.0, device, works: false, gone: false })
+        Ok(Mount { mountpoint: found.0, device, works: false, unique: None, gone: false })
     }
 
     /// One round trip through the mount, so that "mounted" means "works".
     pub(crate) fn probe(&mut self) -> io::Result<()> {
         nix::sys::statfs::statfs(&self.mountpoint)?;
         self.works = true;
+        self.unique = mount::unique_id(&self.mountpoint);
         Ok(())
     }
 
@@ -98,8 +106,33 @@ impl Mount {
         }
     }
 
-    pub(crate) fn forget(&mut self) {
+    /// The connection is over, mostly because the mount is gone: another may have its place, and even
+    /// its device number. But `umount --force` ends the connection of a mount that is in use, and
+    /// leaves it where it is, good for nothing.
+    pub(crate) fn settle(&mut self) {
+        if self.is_left() {
+            warn!("the connection was ended while the mount was in use: it is detached");
+            self.detach();
+        }
         self.gone = true;
+    }
+
+    /// Whether it is there still, and whoever has ended the connection does not take it away.
+    fn is_left(&self) -> bool {
+        let began = Instant::now();
+        while self.is_there() {
+            if began.elapsed() > UNMOUNTED_WITHIN {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// Asked of nobody but the kernel. False where mounts have no number of their own.
+    fn is_there(&self) -> bool {
+        let on_top = || self.unmounter().is_on_top().unwrap_or(false);
+        self.unique.is_some() && on_top() && mount::unique_id(&self.mountpoint) == self.unique
     }
 
     pub(crate) fn detach(&mut self) {

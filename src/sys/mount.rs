@@ -17,6 +17,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use super::objfd;
 use crate::config::MountOptions;
 
 /// The source directory as the daemon reaches it.
@@ -228,6 +229,18 @@ fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
         }
     }
     Ok(None)
+}
+
+/// The number of the mount on top at `mountpoint`, which no other is given even after it; `None` before
+/// Linux 6.8, and if it can not be looked at. Whoever serves a FUSE mount is not asked.
+pub fn unique_id(mountpoint: &Path) -> Option<u64> {
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(mountpoint, flags, Mode::empty()).ok()?;
+    let asked = objfd::statx(root.as_fd(), libc::AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE);
+    let stat = asked.ok().filter(|stat| stat.mask & STATX_MNT_ID_UNIQUE != 0)?;
+    // stx_mnt_id lies behind the device numbers.
+    Some(stat.spare2[0])
 }
 
 /// Ends the connection of a FUSE mount and detaches it, which only root may.

@@ -123,8 +123,8 @@ fn ending(launch: Launch<'_>, way: &Way, number: u32) -> Result<usize, String> {
     if !served.end().is_some_and(expected) {
         return Err(format!("the daemon ended with {:?}\n{}", served.end(), served.report()));
     }
-    // Nobody is left to take it away, or nobody was told that it is there still.
-    if ["SIGKILL", "umount -f"].contains(&way.name) {
+    // Nobody is left to take it away.
+    if way.name == "SIGKILL" {
         served.umount(&[])?;
     }
     if !eventually(ENDS_WITHIN, || served.is_gone().is_ok()) {
