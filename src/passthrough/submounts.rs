@@ -9,6 +9,9 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::statfs::{FsType, fstatfs};
 use tracing::{info, warn};
@@ -24,6 +27,11 @@ const WITHOUT_A_DISK: [&str; 13] = [
     "9p", "bcachefs", "btrfs", "ceph", "cifs", "nfs", "nfs4", "overlay", "ramfs", "smb3", "tmpfs",
     "virtiofs", "zfs",
 ];
+
+/// How long the first may take to answer that does not, and each after it: mostly their server is the
+/// same.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE_LEFT: Duration = Duration::from_secs(1);
 
 /// A file system that is mounted inside the source.
 #[derive(Debug)]
@@ -47,6 +55,7 @@ pub(super) struct Submount {
 pub(super) fn open_all(source: &Path, options: &MountOptions, most: usize) -> Vec<Submount> {
     let table = MountTable::read().unwrap_or_default();
     let (mut opened, mut ids) = (Vec::<Submount>::new(), Vec::new());
+    let mut patience = PATIENCE;
     for (mount, below) in plan(&table, source) {
         let on = below.map(|below| ids.iter().position(|id| *id == below.id));
         // It lies in one that is not shown.
@@ -59,7 +68,7 @@ pub(super) fn open_all(source: &Path, options: &MountOptions, most: usize) -> Ve
             None if opened.len() >= most.min(Part::OTHERS_MAX) => {
                 Err("there are too many inside the source".to_owned())
             }
-            None => open(mount, options),
+            None => open_within(&mut patience, mount, options),
         };
         let base = below.map_or(source, |below| &below.mount_point);
         let path = mount.mount_point.strip_prefix(base).unwrap_or(&mount.mount_point).to_owned();
@@ -112,10 +121,31 @@ fn unsuited(mount: &Mount) -> Option<&'static str> {
     }
 }
 
-fn open(
+/// Root, its own mount's root, options and kind of a file system.
+type Root = (OwnedFd, OwnedFd, MountOptions, FsType);
+
+/// Opens it on a thread of its own, which is left behind if the file system does not answer, as one on a
+/// network may not until its server is there again.
+fn open_within(
+    patience: &mut Duration,
     mount: &Mount,
     options: &MountOptions,
-) -> Result<(OwnedFd, OwnedFd, MountOptions, FsType), String> {
+) -> Result<Root, String> {
+    let (sender, opened) = mpsc::sync_channel(1);
+    let (mount, options) = (mount.clone(), options.clone());
+    // Nobody waits any more if it took long: what was opened is closed.
+    let work = move || drop(sender.send(open(&mount, &options)));
+    thread::Builder::new()
+        .name("submount".to_owned())
+        .spawn(work)
+        .map_err(|error| format!("no thread can be had to open it: {error}"))?;
+    opened.recv_timeout(*patience).unwrap_or_else(|_| {
+        let waited = std::mem::replace(patience, PATIENCE_LEFT);
+        Err(format!("it does not answer within {} s", waited.as_secs()))
+    })
+}
+
+fn open(mount: &Mount, options: &MountOptions) -> Result<Root, String> {
     let opened = open_source(&mount.mount_point, options).map_err(|error| error.to_string())?;
     let SourceRoot { root, private: true, held: Some(held), inherited } = opened else {
         return Err("its mount can not be cloned".to_owned());

@@ -69,6 +69,7 @@ const TESTS: &[(&str, Body)] = &[
     ("submounts::as_native", submounts::as_native),
     ("submounts::at_two_places", submounts::at_two_places),
     ("submounts::kept_out", submounts::kept_out),
+    ("submounts::silent", submounts::silent),
     ("broken::unreadable", broken::unreadable),
     ("broken::unwritable", broken::unwritable),
     ("broken::read_only", broken::read_only),

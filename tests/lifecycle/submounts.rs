@@ -10,6 +10,7 @@ use std::time::Duration;
 use fusewire::mountinfo::MountTable;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::Signal;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::syncfs;
 
@@ -309,6 +310,44 @@ pub(crate) fn at_two_places(ground: &Ground) -> Result<(), String> {
         served.finish()?;
     }
     Ok(())
+}
+
+/// One that does not answer holds up neither the mount nor its end, and is not shown.
+pub(crate) fn silent(ground: &Ground) -> Result<(), String> {
+    let (source, mountpoint) = ground.pair();
+    let (below, lower) = ground.pair();
+    for name in ["silent", "memory"] {
+        fs::create_dir(source.join(name)).map_err(text)?;
+    }
+    fs::write(source.join("silent/beneath"), "covered").map_err(text)?;
+    let _memory = memory(&source.join("memory"), "tmpfs", MsFlags::empty())?;
+    fs::write(source.join("memory/text"), "shown").map_err(text)?;
+    let server = Launch::new(&below, &lower, "copy").option("transport=dev").go()?;
+    let layers = format!("lowerdir={}:{}", lower.display(), below.display());
+    let at = source.join("silent");
+    mount(Some("none"), &at, Some("overlay"), MsFlags::empty(), Some(layers.as_str()))
+        .map_err(|errno| format!("mount an overlay on {}: {errno}", at.display()))?;
+    let overlay = Mounted::of(&at);
+    server.signal(Signal::SIGSTOP)?;
+    let shown = beside_a_silent_one(&source, &mountpoint);
+    server.signal(Signal::SIGCONT)?;
+    shown?;
+    drop(overlay);
+    server.finish()
+}
+
+fn beside_a_silent_one(source: &Path, mountpoint: &Path) -> Result<(), String> {
+    let served = Launch::new(source, mountpoint, "auto").go()?;
+    let seen = || -> io::Result<_> {
+        let list = fs::read_dir(mountpoint.join("silent"))?.count();
+        Ok((list, fs::read_to_string(mountpoint.join("memory/text"))?))
+    };
+    let seen = seen().map_err(text)?;
+    let report = served.report();
+    if seen != (1, "shown".to_owned()) || !report.contains("does not answer within 5 s") {
+        return Err(format!("{seen:?}\n{report}"));
+    }
+    served.finish()
 }
 
 /// The kernel's own, what is served in user space, what was mounted later, and everything if that is
