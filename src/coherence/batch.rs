@@ -43,6 +43,11 @@ impl Changed {
 }
 
 impl Batch {
+    /// That anything may have changed.
+    pub(super) fn all() -> Self {
+        Batch { changed: Changed { everything: true, ..Changed::default() }, ..Batch::default() }
+    }
+
     /// Takes up an event, unless `own` made it: the kernel knows what it asked for itself.
     pub(super) fn add(&mut self, event: &Event<'_>, own: Option<i32>) {
         self.changed.everything |= event.is_overflow();

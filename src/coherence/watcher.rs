@@ -27,6 +27,8 @@ use crate::sys::sched::prefer_this_thread;
 /// Between two looks while there are changes: each wakes this thread, and what has changed twice is
 /// told once.
 const PAUSE: Duration = Duration::from_millis(3);
+/// Until it is tried again where that failed, as without memory.
+const FAILED_PAUSE: Duration = Duration::from_millis(500);
 /// How long the helper may take for what it was given.
 const PATIENCE: Duration = Duration::from_millis(40);
 /// Bytes of events that are read at a time: a few thousand of them.
@@ -80,36 +82,41 @@ struct Loop {
     buffer: Vec<u8>,
     later: Later,
     helper_missed: bool,
+    failed: bool,
 }
 
 impl Loop {
     fn new(tools: Tools, stop: Arc<EventFd>) -> Self {
         let (buffer, later) = (vec![0; EVENTS], Later::default());
-        Loop { tools, stop, buffer, later, helper_missed: false }
+        Loop { tools, stop, buffer, later, helper_missed: false, failed: false }
     }
 
     fn run(mut self) {
         loop {
-            match self.wait() {
-                Ok(true) => {}
-                Ok(false) => return,
+            let (batch, pause) = match self.next() {
+                Ok(Some(batch)) => (batch, PAUSE),
+                Ok(None) => return,
+                // Whatever has changed meanwhile nobody tells.
                 Err(errno) => {
-                    warn!(%errno, "the source is no longer watched");
-                    return;
-                }
-            }
-            let batch = match self.read() {
-                Ok(batch) => batch,
-                Err(errno) => {
-                    warn!(%errno, "the source is no longer watched");
-                    return;
+                    if !std::mem::replace(&mut self.failed, true) {
+                        warn!(%errno, "the source can not be watched: all that is cached expires");
+                    }
+                    (Batch::all(), FAILED_PAUSE)
                 }
             };
             self.tools.helper.collect();
             self.tell(batch);
-            if self.stopped_within(PAUSE) {
+            if self.stopped_within(pause) {
                 return;
             }
+        }
+    }
+
+    /// The next changes; `None` if it is to end.
+    fn next(&mut self) -> Result<Option<Batch>, Errno> {
+        match self.wait()? {
+            true => self.read().map(Some),
+            false => Ok(None),
         }
     }
 
@@ -139,7 +146,14 @@ impl Loop {
     fn stopped_within(&self, time: Duration) -> bool {
         let mut fds = [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-        matches!(poll(&mut fds, timeout), Ok(1..))
+        match poll(&mut fds, timeout) {
+            Ok(count) => count > 0,
+            Err(Errno::EINTR) => false,
+            Err(_) => {
+                thread::sleep(time);
+                self.stop.read().is_ok()
+            }
+        }
     }
 
     /// Everything that there is to read.

@@ -53,6 +53,7 @@ const TESTS: &[(&str, Body)] = &[
     ("sources::overlay", sources::overlay),
     ("sources::fuse", sources::fuse),
     ("sources::refused", sources::refused),
+    ("sources::failing", sources::failing),
     ("sources::removed", sources::removed),
     ("storm::both_sides", storm::both_sides),
     ("storm::killed", storm::killed),

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -75,6 +77,40 @@ pub(crate) fn refused(ground: &Ground) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The watching fails for a while, as without memory: nothing is missed that changes meanwhile or
+/// afterwards.
+pub(crate) fn failing(ground: &Ground) -> Result<(), String> {
+    #[cfg(target_arch = "x86_64")]
+    const POLL: libc::c_long = libc::SYS_poll;
+    #[cfg(not(target_arch = "x86_64"))]
+    const POLL: libc::c_long = libc::SYS_ppoll;
+    let (source, mountpoint) = ground.pair();
+    let fails = Arc::new(AtomicBool::new(false));
+    let mut warden = None;
+    let prepare = |command: &mut Command| {
+        let fails = fails.clone();
+        let decide = move |_, _| fails.load(SeqCst).then_some(Errno::ENOMEM);
+        warden = Some(Warden::set(command, &[POLL], decide));
+    };
+    let options = "coherence=watch";
+    let daemon = Daemon::start_prepared(&[], &source, &mountpoint, "auto", options, prepare)?;
+    shows_changes(&daemon, "watch", "")?;
+    let read = || fs::read_to_string(mountpoint.join("g")).unwrap_or_default();
+    fails.store(true, SeqCst);
+    for text in ["first", "second"] {
+        fs::write(source.join("g"), text).map_err(|error| error.to_string())?;
+        until(&format!("{text} is read"), || read() == text)?;
+    }
+    fails.store(false, SeqCst);
+    fs::remove_file(source.join("g")).map_err(|error| error.to_string())?;
+    until("it was removed", || !mountpoint.join("g").exists())?;
+    shows_changes(&daemon, "watch", "")?;
+    match daemon.report().contains("can not be watched") {
+        true => Ok(()),
+        false => Err(format!("nothing failed: this showed nothing\n{}", daemon.report())),
+    }
 }
 
 /// Mounts `source`, demands that `mode` is in force and that its reason holds `because`, and that
