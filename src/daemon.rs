@@ -25,7 +25,9 @@ use crate::metrics::snapshot::Snapshot;
 use crate::mountinfo::{self, Mount};
 use crate::passthrough::{Local, SourceError};
 use crate::session::{self, Info, MountError};
-use crate::sys::process::{Readiness, Side, background, lift_file_size_limit, raise_nofile};
+use crate::sys::process::{
+    Readiness, Side, background, lift_file_size_limit, raise_nofile, reserve_descriptors,
+};
 use crate::transport::splice::Splice;
 use served::Served;
 use shown::Shown;
@@ -108,7 +110,10 @@ pub fn run(mut request: cli::Mount) -> Result<(), DaemonError> {
 fn descriptors() -> Result<u64, DaemonError> {
     match raise_nofile() {
         limit if limit < DESCRIPTORS_MIN => Err(DaemonError::Descriptors { limit }),
-        limit => Ok(limit),
+        limit => {
+            reserve_descriptors(limit);
+            Ok(limit)
+        }
     }
 }
 

@@ -4,10 +4,10 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
+use nix::unistd::{ForkResult, close, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
 /// The background's end of the pipe on which the foreground waits for success or an error text.
 #[derive(Debug)]
@@ -93,5 +93,38 @@ pub fn raise_nofile() -> u64 {
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
         Err(_) => soft,
+    }
+}
+
+/// More descriptors than this are not reserved: half a MiB of the kernel's memory.
+const RESERVED_MAX: u64 = 1 << 16;
+
+/// Has the kernel make room for `limit` descriptors, RLIMIT_NOFILE, at once. It would double the room
+/// whenever that is full, and whoever opens a file then waits for 10 ms and more if the process has
+/// threads (`expand_fdtable()`). So this is to be called before any is started.
+pub fn reserve_descriptors(limit: u64) {
+    let last = limit.min(RESERVED_MAX).saturating_sub(1);
+    let last = FcntlArg::F_DUPFD_CLOEXEC(i32::try_from(last).unwrap_or(0));
+    // What can not be had now comes later, and slower.
+    if let Ok(fd) = fcntl(io::stderr(), last) {
+        let _ = close(fd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_is_there_and_nothing_stays_open() {
+        const COUNT: u64 = 700;
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).expect("of this process");
+        assert!(soft >= COUNT, "the test needs RLIMIT_NOFILE {COUNT}");
+        reserve_descriptors(COUNT);
+        let status = std::fs::read_to_string("/proc/self/status").expect("read /proc");
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("it tells");
+        let size: u64 = size.trim().parse().expect("a number");
+        assert!(size >= COUNT, "room for {size}");
+        std::fs::metadata(format!("/proc/self/fd/{}", COUNT - 1)).expect_err("it was closed");
     }
 }

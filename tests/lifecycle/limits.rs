@@ -183,6 +183,26 @@ pub(crate) fn few_descriptors(ground: &Ground) -> Result<(), String> {
     Ok(())
 }
 
+/// There is room for all descriptors before the daemon has a second thread: who makes room afterwards
+/// waits for every CPU, and with it whoever has asked.
+pub(crate) fn room_for_descriptors(ground: &Ground) -> Result<(), String> {
+    const LIMIT: u32 = 3000;
+    for foreground in [false, true] {
+        let (source, mountpoint) = ground.pair();
+        let launch =
+            Launch { nofile: Some(LIMIT), foreground, ..Launch::new(&source, &mountpoint, "copy") };
+        let served = launch.go()?;
+        let status = format!("/proc/{}/status", served.stats()?.pid);
+        let status = fs::read_to_string(status).map_err(text)?;
+        let room = status.lines().find_map(|line| line.strip_prefix("FDSize:")).map(str::trim);
+        if room.and_then(|room| room.parse().ok()).is_none_or(|room: u32| room < LIMIT) {
+            return Err(format!("foreground {foreground}: room for {room:?} of {LIMIT}"));
+        }
+        served.finish()?;
+    }
+    Ok(())
+}
+
 /// What the kernel opens and reads by itself needs none of the daemon's descriptors, save for a moment
 /// those of which something else is asked.
 fn read_many(at: &Path, served: &Served) -> Result<(), String> {
