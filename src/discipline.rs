@@ -169,6 +169,15 @@ impl Home {
 #[derive(Debug)]
 pub struct Discipline {
     threads: Vec<Thread>,
+    crowd: Crowd,
+}
+
+/// Who else wants to run. Asked again and again while a thread is an ordinary one, so by one system
+/// call: what can be known beforehand is.
+#[derive(Debug)]
+struct Crowd {
+    cpus: usize,
+    load: Option<File>,
 }
 
 #[derive(Debug)]
@@ -199,13 +208,14 @@ impl Discipline {
             let thread = Thread { id, sign, home, asked, state, respite };
             (able && thread.become_idle()).then_some(thread)
         };
-        Discipline { threads: threads.into_iter().filter_map(enter).collect() }
+        let threads: Vec<_> = threads.into_iter().filter_map(enter).collect();
+        Discipline { crowd: Crowd::around(&threads), threads }
     }
 
     /// To be called every few milliseconds while there are requests.
     pub fn look(&mut self) {
         for thread in &mut self.threads {
-            thread.look(Instant::now());
+            thread.look(Instant::now(), &self.crowd);
         }
     }
 
@@ -220,16 +230,31 @@ impl Discipline {
     }
 }
 
-/// Whether more threads want to run than there are CPUs, this one aside.
-fn is_crowded() -> bool {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let Ok(text) = std::fs::read_to_string("/proc/loadavg") else { return false };
-    let running = text.split(' ').nth(3).and_then(|field| field.split('/').next());
-    running.and_then(|count| count.parse::<usize>().ok()).is_some_and(|count| count > cpus + 1)
+impl Crowd {
+    fn around(threads: &[Thread]) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let load = (!threads.is_empty()).then(|| File::open("/proc/loadavg").ok()).flatten();
+        Crowd { cpus, load }
+    }
+
+    /// Whether more threads want to run than there are CPUs, one under discipline aside.
+    fn is_there(&self) -> bool {
+        let mut text = [0; 128];
+        let Some(Ok(count)) = self.load.as_ref().map(|load| load.read_at(&mut text, 0)) else {
+            return false;
+        };
+        running(&text[..count]).is_some_and(|running| running > self.cpus + 1)
+    }
+}
+
+/// The threads that want to run, as /proc/loadavg has them: `0.20 0.18 0.12 3/80 11206`.
+fn running(load: &[u8]) -> Option<usize> {
+    let field = std::str::from_utf8(load).ok()?.split(' ').nth(3)?;
+    field.split('/').next()?.parse().ok()
 }
 
 impl Thread {
-    fn look(&mut self, now: Instant) {
+    fn look(&mut self, now: Instant, crowd: &Crowd) {
         match self.state {
             State::Idle => {
                 if self.is_late(now) {
@@ -238,7 +263,7 @@ impl Thread {
             }
             State::Normal { until } if now < until => {}
             // It would only be late again.
-            State::Normal { .. } if is_crowded() => {
+            State::Normal { .. } if crowd.is_there() => {
                 self.state = State::Normal { until: now + RESPITE };
             }
             State::Normal { .. } => {
@@ -354,5 +379,12 @@ mod tests {
     #[test]
     fn a_thread_that_can_not_be_seen_is_not_watched() {
         Seen::new(Pid::from_raw(1 << 30)).expect_err("there is no such thread");
+    }
+
+    #[test]
+    fn those_that_want_to_run_are_counted() {
+        assert_eq!(running(b"0.20 0.18 0.12 3/80 11206\n"), Some(3));
+        assert_eq!(running(b"0.20 0.18 0.12"), None);
+        assert!(running(&std::fs::read("/proc/loadavg").expect("read /proc")).is_some());
     }
 }
