@@ -12,20 +12,23 @@ set -euo pipefail
 die() { printf 'roundtrip.sh: %s\n' "$*" >&2; exit "${2:-1}"; }
 
 [[ $# -ge 1 && $1 != -* ]] || die "usage: scripts/roundtrip.sh FOLDER [OPTIONS]" 2
+command -v cargo >/dev/null || die "no cargo: install a Rust toolchain from https://rustup.rs"
 [[ $EUID -eq 0 ]] || die "the bench mounts and traces: run it as root"
+[[ -c /dev/fuse ]] || die "no /dev/fuse: modprobe fuse"
+uring=/sys/module/fuse/parameters/enable_uring
+[[ -w $uring ]] || die "no $uring: FUSE over io_uring needs Linux 6.14"
 [[ ! -e $1 ]] || die "$1 exists: results are written once, choose another folder"
-mkdir -p "$1"
-folder=$(realpath "$1")
+folder=$(realpath -m "$1")
 shift
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo bench --locked --bench roundtrip --no-run
 
-uring=/sys/module/fuse/parameters/enable_uring
 before=$(<"$uring")
 parts=$(mktemp -d)
 # The folder goes only if nothing was measured.
 trap 'echo "$before" >"$uring"; rm -r "$parts"; rmdir "$folder" 2>/dev/null || true' EXIT
+mkdir -p "$folder"
 echo Y >"$uring"
 
 options=(--rounds 15 --seconds 0.25 --trace)
