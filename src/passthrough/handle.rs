@@ -33,15 +33,12 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// EINVAL for a misaligned transfer of a file that is open with O_DIRECT: the daemon, which
-    /// reads and writes without it, would grant what the source refuses.
-    pub(super) fn check_alignment(&self, flags: u32, offset: u64, size: u32) -> Result<()> {
+    /// Whether the source would take a transfer as aligned: the daemon, which reads and writes without
+    /// O_DIRECT, would grant what the source refuses.
+    pub(super) fn is_aligned(&self, flags: u32, offset: u64, size: u32) -> bool {
         let direct = OFlag::from_bits_retain(flags.cast_signed()).contains(OFlag::O_DIRECT);
         let mask = u64::from(self.direct_alignment) - 1;
-        match direct && (offset | u64::from(size)) & mask != 0 {
-            true => Err(Errno::EINVAL),
-            false => Ok(()),
-        }
+        !direct || (offset | u64::from(size)) & mask == 0
     }
 }
 

@@ -2,13 +2,14 @@
 //! COPY_FILE_RANGE, IOCTL, SYNCFS.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use memmap2::MmapMut;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, SpliceFFlags, copy_file_range, fallocate, splice};
 use nix::sys::stat::fstat;
-use nix::sys::uio::pwrite;
+use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{Whence, fdatasync, fsync, lseek, syncfs};
 
 use super::backing::IoMode;
@@ -47,8 +48,42 @@ impl Local {
 
     pub(super) fn do_read(&self, nodeid: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
         let (open, file) = self.open_file(nodeid, args.fh, args.flags)?;
-        open.check_alignment(args.flags, args.offset, args.size)?;
+        if !open.is_aligned(args.flags, args.offset, args.size) {
+            self.read_misaligned(&file, args)?;
+        }
         Ok(Data::FileRange { file, offset: args.offset, len: args.size })
+    }
+
+    /// Reads as the caller would natively, for the error: where there are no blocks, the source grants
+    /// a misaligned read.
+    fn read_misaligned(&self, file: &File, args: &abi::ReadIn) -> Result<()> {
+        if !caller::is_patient() {
+            return Err(Errno::EWOULDBLOCK);
+        }
+        let file = self.reopen_direct(file, OFlag::O_RDONLY)?;
+        let size = usize::try_from(args.size).map_err(|_| Errno::EINVAL)?;
+        pread(&file, &mut aligned(size)?[..size], position(args.offset, 0)?).map(drop)
+    }
+
+    /// The same of a write: before it comes to what it refuses, the source may have taken a part.
+    fn write_misaligned(
+        &self,
+        open: &OpenFile,
+        file: &File,
+        data: &[u8],
+        offset: u64,
+    ) -> Result<u32> {
+        let kept = OFlag::O_ACCMODE | OFlag::O_APPEND | OFlag::O_SYNC | OFlag::O_DSYNC;
+        let file = self.reopen_direct(file, open.flags & kept)?;
+        let mut memory = aligned(data.len())?;
+        memory[..data.len()].copy_from_slice(data);
+        let written = pwrite(&file, &memory[..data.len()], position(offset, 0)?)?;
+        u32::try_from(written).map_err(|_| Errno::EIO)
+    }
+
+    /// A descriptor of an open file that goes past the page cache.
+    fn reopen_direct(&self, file: &File, access: OFlag) -> Result<OwnedFd> {
+        self.inodes.make_room(|| objfd::reopen(file.as_fd(), access | OFlag::O_DIRECT))
     }
 
     pub(super) fn do_write(
@@ -58,7 +93,10 @@ impl Local {
         data: &[u8],
     ) -> Result<u32> {
         let (open, file) = self.file(Fh(args.fh))?;
-        open.check_alignment(args.flags, args.offset, args.size)?;
+        let misaligned = !open.is_aligned(args.flags, args.offset, args.size);
+        if misaligned && !caller::is_patient() {
+            return Err(Errno::EWOULDBLOCK);
+        }
         self.wait_below(open.inode.nodeid)?;
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let written_back = args.write_flags & abi::WRITE_CACHE != 0;
@@ -67,6 +105,9 @@ impl Local {
             true => None,
             false => Some(impersonate(caller.uid, caller.gid)?),
         };
+        if misaligned {
+            return self.write_misaligned(&open, &file, data, args.offset);
+        }
         all_of(data.len(), |taken| {
             let offset = position(args.offset, taken)?;
             // A page that is written back belongs where it is, not behind the end.
@@ -85,10 +126,12 @@ impl Local {
     ) -> Result<Option<u32>> {
         let (open, file) = self.file(Fh(args.fh))?;
         // splice(2) does not append.
-        if open.flags.contains(OFlag::O_APPEND) || args.write_flags & abi::WRITE_CACHE != 0 {
+        if open.flags.contains(OFlag::O_APPEND)
+            || args.write_flags & abi::WRITE_CACHE != 0
+            || !open.is_aligned(args.flags, args.offset, args.size)
+        {
             return Ok(None);
         }
-        open.check_alignment(args.flags, args.offset, args.size)?;
         self.wait_below(open.inode.nodeid)?;
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let _as_caller = impersonate(caller.uid, caller.gid)?;
@@ -139,13 +182,15 @@ impl Local {
         caller: &Caller,
         args: &abi::CopyFileRangeIn,
     ) -> Result<u64> {
-        let ((_, from), (_, to)) = (self.file(Fh(args.fh_in))?, self.file(Fh(args.fh_out))?);
+        let (from, from_direct) = self.file_to_copy(Fh(args.fh_in))?;
+        let (to, to_direct) = self.file_to_copy(Fh(args.fh_out))?;
         if args.flags != 0 {
             return Err(Errno::EINVAL);
         }
         let len = usize::try_from(args.len).map_err(|_| Errno::EINVAL)?.min(COPY_MAX);
         let (mut off_in, mut off_out) = (position(args.off_in, 0)?, position(args.off_out, 0)?);
-        if !caller::is_patient() && !is_quick(&from, args.off_in, args.len)? {
+        let quick = !from_direct && !to_direct && is_quick(&from, args.off_in, args.len)?;
+        if !caller::is_patient() && !quick {
             return Err(Errno::EWOULDBLOCK);
         }
         caller::keep_suid(caller.uid == 0);
@@ -153,6 +198,20 @@ impl Local {
         let offsets = (Some(&mut off_in), Some(&mut off_out));
         let copied = copy_file_range(&from, offsets.0, &to, offsets.1, len)?;
         Ok(copied as u64)
+    }
+
+    /// An open file to copy from or to, and whether it is as its caller's is with O_DIRECT: past the page
+    /// cache, with what the source demands of offsets and lengths there.
+    fn file_to_copy(&self, fh: Fh) -> Result<(Arc<File>, bool)> {
+        let (open, file) = self.file(fh)?;
+        if !open.flags.contains(OFlag::O_DIRECT) {
+            return Ok((file, false));
+        }
+        match self.reopen_direct(&file, open.flags & OFlag::O_ACCMODE) {
+            // There is no such thing on this file system.
+            Err(Errno::EINVAL) => Ok((file, false)),
+            direct => Ok((shared(direct?), true)),
+        }
     }
 
     pub(super) fn do_ioctl(
@@ -210,6 +269,11 @@ fn write_back(file: &File, data: &[u8], offset: i64) -> Result<usize> {
         }
         result => result,
     }
+}
+
+/// Memory for direct I/O, aligned to pages, which no source demands more than.
+fn aligned(size: usize) -> Result<MmapMut> {
+    MmapMut::map_anon(size.max(1)).map_err(|_| Errno::ENOMEM)
 }
 
 /// Whether a range of a file is short and in memory.

@@ -27,6 +27,9 @@ behaviours! {
         sync_flags,
         direct_aligned,
         direct_unaligned,
+        direct_unaligned_over_holes,
+        direct_unaligned_in_part,
+        copying_directly,
         direct_and_buffered_agree,
         mkdir_refusals,
         rmdir_refusals,
@@ -344,6 +347,69 @@ fn direct_unaligned(t: &mut Trace) {
     t.err("pwrite d 3 pat:1:4096", "EINVAL");
     t.is("pread d 12288 4096", "");
     t.ok("get f");
+}
+
+/// What lies where there are no blocks, ext4 reads however it is asked.
+fn direct_unaligned_over_holes(t: &mut Trace) {
+    t.ok("open d f rw,creat,direct 644");
+    t.ok("ftruncate d 1M");
+    t.is("pread d 1 100", "zeros:100");
+    t.is("pread d 4095 5000", "zeros:5000");
+    t.is("pread d 1048575 10", "zeros:1");
+    t.is("pwrite d 65536 pat:1:4096", "4096");
+    t.err("pread d 65537 100", "EINVAL");
+    t.err("pread d 65536 100", "EINVAL");
+    t.err("pread d 61441 8192", "EINVAL");
+    t.ok("pread d 65536 4196");
+    t.err("pread d 61440 5000", "EINVAL");
+    t.is("pread d 69632 10", "zeros:10");
+    t.ok("fallocate d default 262144 65536");
+    t.ok("pread d 262145 100");
+    t.ok("ftruncate d 67000");
+    t.ok("pread d 65536 5000");
+    t.is("pread d 70001 10", "");
+}
+
+/// Before ext4 comes to what it refuses, it has written what it does not.
+fn direct_unaligned_in_part(t: &mut Trace) {
+    t.ok("put f pat:1:12288");
+    t.ok("open d f rw,direct");
+    t.err("pwrite d 8192 pat:2:20000", "EINVAL");
+    t.ok("get f");
+    t.behind().ok("get f");
+    t.err("pwrite d 12289 pat:3:4096", "EINVAL");
+    t.err("pwrite d 4096 pat:4:100", "EINVAL");
+    t.ok("get f");
+    t.ok("open a f rw,append,direct");
+    t.err("write a pat:5:100", "EINVAL");
+    t.is("write a pat:6:4096", "4096");
+    t.ok("get f");
+    t.behind().ok("get f");
+}
+
+/// Natively the bytes go the way of both descriptors.
+fn copying_directly(t: &mut Trace) {
+    t.ok("put a pat:1:100000");
+    t.ok("put b pat:2:100000");
+    for (from, to) in [("r,direct", "rw"), ("r", "rw,direct"), ("r,direct", "rw,direct")] {
+        t.ok(&format!("open a a {from}"));
+        t.ok(&format!("open b b {to}"));
+        for line in [
+            "copy a 0 b 0 4096",
+            "copy a 8192 b 4096 65536",
+            "copy a 1 b 0 100",
+            "copy a 0 b 1 100",
+            "copy a 0 b 0 5000",
+            "copy a 98304 b 98304 8192",
+            "copy a 200000 b 0 4096",
+        ] {
+            t.run(line).ok();
+            t.ok("get b");
+        }
+        t.ok("close a");
+        t.ok("close b");
+    }
+    t.behind().ok("get b");
 }
 
 fn direct_and_buffered_agree(t: &mut Trace) {
