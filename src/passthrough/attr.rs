@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use caps::Capability;
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, Mode, fstat};
@@ -10,6 +11,7 @@ use nix::sys::statfs::fstatfs;
 use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, ftruncate, truncate};
 
 use super::Local;
+use super::xattr::may;
 use crate::abi::{self, SetattrValid};
 use crate::fs::{Attributes, Caller, Fh, NodeId, Result, StatxReply};
 use crate::sys::caller::{self, impersonate};
@@ -102,9 +104,13 @@ impl Local {
         // No change at all is a chown to the same owner, or what fallocate and the like leave of
         // file_remove_privs() under HANDLE_KILLPRIV_V2: the same to the source.
         if valid.intersects(owner) || !valid.intersects(changes) {
+            let keep = match valid.intersects(owner) {
+                true => caller.uid == 0 && is_set_id(&fd)?,
+                false => self.keeps_set_id(caller, nodeid, &fstat(&fd)?)?,
+            };
             let uid = valid.contains(SetattrValid::UID).then(|| Uid::from_raw(args.uid));
             let gid = valid.contains(SetattrValid::GID).then(|| Gid::from_raw(args.gid));
-            caller::keep_suid(caller.uid == 0 && is_set_id(&fd)?);
+            caller::keep_suid(keep);
             // As a member of the caller's group, who may keep set-group-id on a file of that group.
             // The user stays: only root may give files away, and whether the caller may, the kernel
             // has decided.
@@ -124,6 +130,27 @@ impl Local {
             objfd::set_times(fd.as_fd(), times(args, valid)?)?;
         }
         Ok(self.attributes(nodeid, &fstat(&fd)?))
+    }
+
+    /// Whether a change of nothing leaves set-user-id and set-group-id. It may come of writing, which takes
+    /// a file that is open for that, and clears them. Else it is a chown, which clears them as well:
+    /// EPERM for all but the owner, whom the kernel has not asked for.
+    fn keeps_set_id(&self, caller: &Caller, nodeid: NodeId, stat: &FileStat) -> Result<bool> {
+        let set_id = stat.st_mode & (libc::S_ISUID | libc::S_ISGID);
+        let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        if set_id == 0 || directory || caller.uid == 0 {
+            return Ok(caller.uid == 0 && set_id != 0);
+        }
+        if caller.uid == stat.st_uid || self.handles.is_open_to_write(nodeid) {
+            return Ok(false);
+        }
+        // A member of the group may leave the bit of a file that the group can not execute; who is one
+        // is not known here.
+        let stays = set_id == libc::S_ISGID && stat.st_mode & libc::S_IXGRP == 0;
+        match stays || may(caller, Capability::CAP_FOWNER) {
+            true => Ok(stays),
+            false => Err(Errno::EPERM),
+        }
     }
 
     pub(super) fn do_access(&self, nodeid: NodeId, mask: u32) -> Result<()> {

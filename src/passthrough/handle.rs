@@ -113,10 +113,20 @@ impl HandleTable {
 
     /// Whether a program runs from the file `nodeid`, or did until a moment ago.
     pub(super) fn is_run(&self, nodeid: NodeId) -> bool {
-        let runs = |open: &OpenFile| open.inode.nodeid == nodeid && open.flags.contains(EXECUTES);
+        self.is_open(nodeid, |flags| flags.contains(EXECUTES))
+    }
+
+    /// Whether somebody may write to the file `nodeid`, or could until a moment ago.
+    pub(super) fn is_open_to_write(&self, nodeid: NodeId) -> bool {
+        self.is_open(nodeid, |flags| flags & OFlag::O_ACCMODE != OFlag::O_RDONLY)
+    }
+
+    /// Whether a file is open with such flags. Looks at every open file.
+    fn is_open(&self, nodeid: NodeId, so: impl Fn(OFlag) -> bool) -> bool {
+        let is = |open: &OpenFile| open.inode.nodeid == nodeid && so(open.flags);
         self.files.iter().any(|slab| {
             let slab = slab.read().unwrap_or_else(PoisonError::into_inner);
-            slab.places.iter().filter_map(|place| place.value.as_ref()).any(runs)
+            slab.places.iter().filter_map(|place| place.value.as_ref()).any(is)
         })
     }
 

@@ -63,7 +63,7 @@ impl Local {
         // The source shows us names that it hides from most.
         let is_trusted = |name: &[u8]| name.starts_with(b"trusted.");
         let names = || all.split_inclusive(|byte| *byte == 0);
-        let hides = names().any(is_trusted) && !administers(caller);
+        let hides = names().any(is_trusted) && !may(caller, Capability::CAP_SYS_ADMIN);
         let mut filled = 0;
         for name in names().filter(|name| !(hides && is_trusted(name))) {
             if !list.is_empty() {
@@ -80,12 +80,12 @@ impl Local {
     }
 }
 
-/// Whether a caller has CAP_SYS_ADMIN where the daemon has it, and not only in a user namespace of its
+/// Whether a caller has a capability where the daemon has it, and not only in a user namespace of its
 /// own. One that can not be seen from here has not.
-fn administers(caller: &Caller) -> bool {
+pub(super) fn may(caller: &Caller, capability: Capability) -> bool {
     let Ok(pid) = i32::try_from(caller.pid) else { return false };
     let users = |process: &str| std::fs::read(format!("/proc/{process}/uid_map")).ok();
     pid > 0
-        && caps::has_cap(Some(pid), CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
+        && caps::has_cap(Some(pid), CapSet::Effective, capability).unwrap_or(false)
         && users("self").is_some_and(|ours| users(&pid.to_string()) == Some(ours))
 }

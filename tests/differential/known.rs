@@ -1,4 +1,4 @@
-//! Where the kernel makes a mount differ from native, and which rule of it. Anything else that
+//! Which of the differences in tests/known-differences.toml random sequences meet. Anything else that
 //! differs is a mistake.
 
 use std::collections::BTreeMap;
@@ -23,20 +23,13 @@ pub(crate) fn judge(
     mounted: &Result<String, String>,
 ) -> Verdict {
     match (step.operation(), native, mounted) {
-        // Whether a piece is aligned for direct I/O, ext4 asks of the part where it has blocks, and the
-        // daemon, which reads in its place, of all of it.
-        ("read" | "pread" | "preadv", Ok(_), Err(errno)) if errno == "EINVAL" => Verdict::Ends,
-        // Natively the bytes go by way of both descriptors, which may be O_DIRECT.
-        ("copy", Err(errno), Ok(_)) if errno == "EINVAL" => Verdict::Ends,
-        // fuse_setattr() lets a change of nothing pass, and says the same to the daemon as where a
-        // write clears set-user-id and set-group-id.
+        // `chown-of-nothing` of tests/known-differences.toml.
         ("chown" | "lchown" | "fchown", Err(errno), Ok(_))
             if errno == "EPERM" && step.line.ends_with("-1 -1") =>
         {
             Verdict::Ends
         }
-        // iterate_dir() asks S_DEAD, which is set for what was removed through the mount only; behind
-        // it, the kernel shows the last listing of an open directory.
+        // `removed-directory`.
         ("relist", Err(errno), Ok(listing))
             if errno == "ENOENT"
                 && ["./dir ../dir then", "../dir ./dir then"]

@@ -35,6 +35,7 @@ behaviours! {
         changing_a_file_of_roots_group,
         capabilities_go_when_a_user_writes,
         empty_chown_takes_them,
+        empty_chown_by_a_stranger,
     ];
 }
 
@@ -293,4 +294,34 @@ fn empty_chown_takes_them(t: &mut Trace) {
     t.ok("chmod f 6755");
     t.user(ALICE).ok("chown f -1 -1");
     t.is("stat f", "reg 755 1001:1001*");
+}
+
+/// Who owns nothing of it takes nothing away.
+fn empty_chown_by_a_stranger(t: &mut Trace) {
+    t.ok("put f hello");
+    for mode in ["6755", "4711", "2755", "4666"] {
+        t.ok(&format!("chmod f {mode}"));
+        t.user(ALICE).err("chown f -1 -1", "EPERM");
+        t.is("stat f", &format!("reg {mode}*"));
+        t.behind().is("stat f", &format!("reg {mode}*"));
+    }
+    for mode in ["755", "1777", "0"] {
+        t.ok(&format!("chmod f {mode}"));
+        t.user(ALICE).ok("chown f -1 -1");
+        t.is("stat f", &format!("reg {mode}*"));
+    }
+    t.ok("mkdir d 755");
+    t.ok("chmod d 2775");
+    t.user(ALICE).ok("chown d -1 -1");
+    t.is("stat d", "dir 2775*");
+    // A file of the group of which bob is.
+    t.ok("chown f 0 2000");
+    t.ok("chmod f 2745");
+    t.user(BOB).ok("chown f -1 -1");
+    t.is("stat f", "reg 2745*");
+    // Somebody has it open to write: it may be their write.
+    t.ok("chmod f 4755");
+    t.ok("open f f w");
+    t.user(ALICE).known("chown-of-nothing", "chown f -1 -1");
+    t.ok("chmod f 755");
 }
