@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::daemon::stacks;
+use super::patience::receive;
 
 /// Runs a test that must end within `limit`: one that hangs ends itself and those beside it, but not
 /// the whole run. Only for the first process of a namespace: it kills every other.
@@ -23,7 +24,7 @@ pub(crate) fn within(
     let (give, get) = channel();
     let began = Instant::now();
     thread::spawn(move || give.send(body()));
-    match get.recv_timeout(limit) {
+    match receive(&get, limit) {
         Ok(result) => {
             eprintln!("{name}: {:.1?}", began.elapsed());
             result

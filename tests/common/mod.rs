@@ -5,6 +5,7 @@ pub(crate) mod actor;
 pub(crate) mod daemon;
 pub(crate) mod disk;
 pub(crate) mod limit;
+pub(crate) mod patience;
 pub(crate) mod raw;
 pub(crate) mod rings;
 pub(crate) mod setting;

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use common::actor::{SECOND, THIRD, Who};
 use common::daemon::{Daemon, stacks};
 use common::disk::Disk;
+use common::patience::receive;
 use libtest_mimic::{Arguments, Failed, Trial};
 use play::Scene;
 use steps::{EVERYBODY, Sequence, Step};
@@ -192,7 +193,7 @@ impl<'a> Stage<'a> {
                 .and_then(|()| removed.map_err(|error| format!("remove what is left: {error}")));
             let _ = give.send(result);
         });
-        let result = match get.recv_timeout(TIME_LIMIT) {
+        let result = match receive(&get, TIME_LIMIT) {
             Ok(result) => result,
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(format!(
                 "it panicked: {:?}",

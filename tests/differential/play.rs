@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::common::actor::{Actor, Who};
+use crate::common::patience::Patience;
 use crate::common::raw;
 use crate::common::shell::Shell;
 use crate::common::tree;
@@ -158,7 +158,7 @@ impl Play<'_> {
         native: &Result<String, String>,
         mounted: &mut Result<String, String>,
     ) -> Result<bool, String> {
-        let began = Instant::now();
+        let mut patience = Patience::new(self.scene.patience);
         let subject = match step.operation() {
             "look" => step.line.clone(),
             _ => step.to_string(),
@@ -182,7 +182,7 @@ impl Play<'_> {
                 Verdict::Mistake => {}
                 verdict => return Ok(verdict == Verdict::Excused),
             }
-            if !self.changed || !step.only_looks() || began.elapsed() > self.scene.patience {
+            if !self.changed || !step.only_looks() || patience.is_over() {
                 let text = |answer: Result<String, String>| answer.unwrap_or_else(|error| error);
                 return Err(format!("natively: {}\nmounted:  {}", text(native), text(shown)));
             }
@@ -190,7 +190,7 @@ impl Play<'_> {
                 Some(before) => self.mounted.looks.insert(subject.clone(), before),
                 None => self.mounted.looks.remove(&subject),
             };
-            thread::sleep(Duration::from_millis(2));
+            patience.pause();
             *mounted = self.mounted.run(step);
         }
     }
@@ -233,17 +233,17 @@ impl Play<'_> {
 
     /// Waits until the mount shows what was done behind it.
     fn await_behind(&self) -> Result<(), String> {
-        let began = Instant::now();
+        let mut patience = Patience::new(self.scene.patience);
         loop {
             let differences = self.unlike_source();
             if differences.is_empty() {
                 return Ok(());
             }
-            if began.elapsed() > self.scene.patience {
+            if patience.is_over() {
                 let text = differences.join("\n");
                 return Err(format!("the mount (+) is not as its source (-):\n{text}"));
             }
-            thread::sleep(Duration::from_millis(2));
+            patience.pause();
         }
     }
 

@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::common::daemon::stacks;
+use crate::common::patience::receive;
 
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// A killed process that is not gone after this long hangs in the kernel.
@@ -146,7 +147,7 @@ impl Running {
         let Running { child, shown, limit } = self;
         let (give, get) = channel();
         thread::spawn(move || give.send(child.wait_with_output()));
-        match get.recv_timeout(limit) {
+        match receive(&get, limit) {
             Ok(output) => output.map_err(|error| format!("{shown}: {error}")),
             Err(RecvTimeoutError::Disconnected) => Err(format!("{shown}: nobody waits for it")),
             Err(RecvTimeoutError::Timeout) => {
