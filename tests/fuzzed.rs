@@ -27,7 +27,7 @@ use fusewire::sys::caller::enter_worker;
 use golden::Golden;
 use nix::mount::{MsFlags, mount};
 use tempfile::TempDir;
-use world::World;
+use world::{Done, World};
 
 /// How long it takes on each of two file systems, and how many seeds are played at least.
 const FOR: Duration = Duration::from_secs(3);
@@ -237,10 +237,10 @@ fn request(dice: &mut Dice, all: &[Golden]) -> Vec<u8> {
 }
 
 /// Plays the requests of one seed in a new source in `folder`.
-fn play(seed: u64, folder: &Path) -> Result<BTreeSet<u32>, String> {
+fn play(seed: u64, folder: &Path) -> Result<Done, String> {
     let mut dice = Dice(seed);
     let all = golden::all();
-    let mut world = World::new(folder, seed & 1 == 0, seed & 2 == 0)?;
+    let mut world = World::new(folder, seed.to_le_bytes()[0])?;
     let mut last = Vec::new();
     let fed = catch_unwind(AssertUnwindSafe(|| {
         for _ in 0..REQUESTS {
@@ -250,7 +250,7 @@ fn play(seed: u64, folder: &Path) -> Result<BTreeSet<u32>, String> {
         world.close()
     }));
     match fed {
-        Ok(Ok(())) => Ok(world.granted().clone()),
+        Ok(Ok(done)) => Ok(done),
         Ok(Err(text)) => Err(format!("seed {seed}: {text}")),
         Err(_) => Err(format!("seed {seed}: panicked at the request {last:02x?}")),
     }
@@ -293,7 +293,7 @@ fn play_on(make: fn() -> Result<Ground, String>, first: u64) -> Result<u64, Stri
     let began = Instant::now();
     let mut ground = make()?;
     let mut seed = first;
-    let mut granted = BTreeSet::new();
+    let (mut granted, mut passed) = (BTreeSet::new(), 0);
     while seed < first + AT_LEAST || began.elapsed() < FOR && seed < first + AT_MOST {
         let (give, get) = channel();
         let folder = ground.path.join(seed.to_string());
@@ -303,7 +303,11 @@ fn play_on(make: fn() -> Result<Ground, String>, first: u64) -> Result<u64, Stri
             give.send(entered.and_then(|()| play(seed, &path)))
         });
         match get.recv_timeout(TIME_LIMIT) {
-            Ok(result) => granted.extend(result?),
+            Ok(result) => {
+                let done = result?;
+                granted.extend(done.granted);
+                passed += done.passed;
+            }
             Err(RecvTimeoutError::Timeout) => return Err(format!("seed {seed}: it hangs")),
             Err(RecvTimeoutError::Disconnected) => return Err(format!("seed {seed}: it ended")),
         }
@@ -323,7 +327,10 @@ fn play_on(make: fn() -> Result<Ground, String>, first: u64) -> Result<u64, Stri
     if !refused.is_empty() {
         return Err(format!("never granted from seed {first} to {seed}: {refused:?}"));
     }
-    Ok(seed - first)
+    match passed > 0 {
+        true => Ok(seed - first),
+        false => Err(format!("no file was passed through from seed {first} to {seed}")),
+    }
 }
 
 #[test]

@@ -82,15 +82,14 @@ fuzz_target!(
         let path = ground.next();
         {
             let bits = data.first().copied().unwrap_or(0);
-            let mut world =
-                World::new(&path, bits & 1 == 0, bits & 2 == 0).expect("make a source");
+            let mut world = World::new(&path, bits).expect("make a source");
             let mut rest = data;
             while let Some((length, tail)) = rest.split_first_chunk::<2>() {
                 let length = usize::from(u16::from_le_bytes(*length)).min(tail.len());
                 world.feed(&tail[..length]);
                 rest = &tail[length..];
             }
-            world.close().unwrap_or_else(|text| panic!("{text}"));
+            world.close().map(drop).unwrap_or_else(|text| panic!("{text}"));
         }
         ground.clear(path);
     }

@@ -9,13 +9,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use fusewire::abi::{self, EntryOut, InHeader, InitFlags, OpenOut};
+use fusewire::abi::{self, EntryOut, InHeader, InitFlags, OpenFlags, OpenOut};
 use fusewire::config::{Coherence, Config, DataMode};
 use fusewire::dispatch::{Outcome, dispatch};
 use fusewire::fs::{Filesystem, Kernel, Negotiated, NodeId};
 use fusewire::passthrough::Local;
 use fusewire::protocol::decode::{Dialect, Frame, Operation, decode};
 use fusewire::protocol::encode::ReplyBuf;
+use fusewire::sys::fuse_dev::Registered;
 use fusewire::sys::handle::FileHandle;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -32,6 +33,7 @@ const HEADER: usize = size_of::<InHeader>();
 /// A file system, and what the kernel would know of it.
 pub(crate) struct World {
     fs: Local,
+    kernel: Kernel,
     canary: Canary,
     /// What can not be asked for: the inode numbers and generations of the canary, as nodeids.
     foreign: Vec<u64>,
@@ -40,8 +42,16 @@ pub(crate) struct World {
     directories: Vec<u64>,
     payload: Vec<u8>,
     before: Held,
-    /// Operations that were granted.
-    granted: BTreeSet<u32>,
+    done: Done,
+}
+
+/// What has come of all requests.
+#[derive(Default)]
+pub(crate) struct Done {
+    /// Numbers of the operations that were granted at least once.
+    pub(crate) granted: BTreeSet<u32>,
+    /// Opens whose file the kernel reads and writes by itself.
+    pub(crate) passed: u64,
 }
 
 #[derive(Default)]
@@ -62,9 +72,11 @@ struct Held {
 
 impl World {
     /// A new source in `folder`, and beside it what nobody may touch. The mount would be for everybody
-    /// if `shared`, and the kernel trust what it is told for good if `trusted`. The calling thread must have
-    /// entered `enter_worker`, and what it serves lie on a small file system of its own.
-    pub(crate) fn new(folder: &Path, shared: bool, trusted: bool) -> Result<Self, String> {
+    /// if the lowest of `bits` is 0, the kernel trust what it is told for good if the second is, and
+    /// read and write by itself if the third is not. The calling thread must have entered `enter_worker`,
+    /// and what it serves lie on a small file system of its own.
+    pub(crate) fn new(folder: &Path, bits: u8) -> Result<Self, String> {
+        let (shared, trusted, passed) = (bits & 1 == 0, bits & 2 == 0, bits & 4 != 0);
         let fail = |error: std::io::Error| format!("{}: {error}", folder.display());
         let source = folder.join("source");
         fs::create_dir_all(source.join("d1")).map_err(fail)?;
@@ -79,10 +91,11 @@ impl World {
             true => Coherence::Exclusive,
             false => Coherence::Timeout(Duration::from_secs(1)),
         };
-        config.data = DataMode::Copy;
+        config.data = if passed { DataMode::Passthrough } else { DataMode::Copy };
         config.mount.allow_other = shared;
         let fs = Local::new(&config, DESCRIPTORS).map_err(|error| error.to_string())?;
-        let flags = fs.wanted().flags & !InitFlags::PASSTHROUGH;
+        let mut flags = fs.wanted().flags;
+        flags.set(InitFlags::PASSTHROUGH, passed);
         let negotiated = Negotiated {
             minor: 45,
             flags,
@@ -90,20 +103,21 @@ impl World {
             max_write: 64 << 10,
             max_readahead: 128 << 10,
             max_background: 12,
-            max_stack_depth: 0,
+            max_stack_depth: passed.into(),
         };
         let kernel = Kernel::absent().map_err(|error| error.to_string())?;
-        fs.init(&negotiated, kernel).map_err(|error| error.to_string())?;
+        fs.init(&negotiated, kernel.clone()).map_err(|error| error.to_string())?;
         let mut world = World {
             foreign: nodeids(&outside),
             fs,
+            kernel,
             canary,
             nodes: BTreeMap::new(),
             files: Vec::new(),
             directories: Vec::new(),
             payload: vec![0; ROOM],
             before: Held { inodes: 0, files: 0, directories: 0, backing: 0, descriptors: 0 },
-            granted: BTreeSet::new(),
+            done: Done::default(),
         };
         // What is opened once for good is open before anything is counted.
         for opcode in [3, 23, 27, 28, 34] {
@@ -139,7 +153,7 @@ impl World {
         let mut reply = ReplyBuf::new(&mut payload);
         let outcome = dispatch(&self.fs, &request, &mut reply);
         if outcome.is_ok() {
-            self.granted.insert(request.header.opcode);
+            self.done.granted.insert(request.header.opcode);
         }
         match outcome {
             Ok(Outcome::FileRange { file, offset, len }) => {
@@ -156,18 +170,20 @@ impl World {
     }
 
     /// Gives everything back, and fails if anything is left, or was touched that may not be.
-    pub(crate) fn close(&mut self) -> Result<(), String> {
+    pub(crate) fn close(mut self) -> Result<Done, String> {
         self.give_back();
         let held = self.held();
         if held != self.before {
             return Err(format!("before: {:?}\nafter:  {held:?}", self.before));
         }
-        self.canary.is_untouched()
-    }
-
-    /// The numbers of the operations that were granted at least once.
-    pub(crate) fn granted(&self) -> &BTreeSet<u32> {
-        &self.granted
+        let World { fs, kernel, canary, done, .. } = self;
+        drop(fs);
+        let left = registered(&kernel);
+        if !left.ids.is_empty() || left.mistakes > 0 {
+            return Err(format!("when all is over: {left:?}"));
+        }
+        canary.is_untouched()?;
+        Ok(done)
     }
 
     fn is_special(&self, nodeid: u64) -> bool {
@@ -228,9 +244,9 @@ impl World {
             | Operation::Link { .. } => self.entry(fixed),
             Operation::Create { .. } | Operation::Tmpfile(_) => {
                 self.entry(fixed);
-                self.files.push(opened(&fixed[size_of::<EntryOut>()..]));
+                self.opened(&fixed[size_of::<EntryOut>()..]);
             }
-            Operation::Open(_) => self.files.push(opened(fixed)),
+            Operation::Open(_) => self.opened(fixed),
             Operation::Opendir(_) => self.directories.push(opened(fixed)),
             Operation::Release(args) => self.files.retain(|fh| *fh != args.fh),
             Operation::Releasedir(args) => self.directories.retain(|fh| *fh != args.fh),
@@ -247,6 +263,17 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// The kernel opens a file of its own by the id that it is told.
+    fn opened(&mut self, reply: &[u8]) {
+        let (out, _) = OpenOut::read_from_prefix(reply).expect("a reply is whole");
+        if OpenFlags::from_bits_retain(out.open_flags).contains(OpenFlags::PASSTHROUGH) {
+            let ids = registered(&self.kernel).ids;
+            assert!(ids.contains(&out.backing_id), "{} is none of {ids:?}", out.backing_id);
+            self.done.passed += 1;
+        }
+        self.files.push(out.fh);
     }
 
     fn entry(&mut self, reply: &[u8]) {
@@ -287,6 +314,9 @@ impl World {
 
     fn held(&self) -> Held {
         let live = self.fs.live();
+        let registered = registered(&self.kernel);
+        assert_eq!(live.backing_ids, registered.ids.len() as u64, "{registered:?}");
+        assert_eq!(registered.mistakes, 0, "{registered:?}");
         Held {
             inodes: live.inodes,
             files: live.open_files,
@@ -295,6 +325,10 @@ impl World {
             descriptors: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
         }
     }
+}
+
+fn registered(kernel: &Kernel) -> Registered {
+    kernel.registered().expect("the kernel is not there")
 }
 
 fn opened(reply: &[u8]) -> u64 {
