@@ -46,34 +46,51 @@ cd "$root"
 # sbin is not in an ordinary user's PATH.
 export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin"
 command -v cargo >/dev/null || die "there is no cargo: install Rust as https://rustup.rs says"
+
+as_root=()
+if [[ $EUID -ne 0 ]]; then
+    command -v sudo >/dev/null && as_root=(sudo) || [[ -n $install ]] ||
+        die "the suites mount file systems: run as root, or install sudo"
+fi
+
+# Each program that the suites and their ground call, and the Debian package that brings it.
+needs=(cc:gcc)
+[[ -n $install ]] ||
+    needs+=(mkfs.ext4:e2fsprogs losetup:mount mount:mount unshare:util-linux setpriv:util-linux stress-ng:stress-ng)
+[[ -z $pjdfstest_c ]] || needs+=(prove:perl)
+packages=()
+for need in "${needs[@]}"; do
+    command -v "${need%%:*}" >/dev/null || packages+=("${need##*:}")
+done
+# A compiler without headers can not link Rust programs either.
+[[ -e /usr/include/stdio.h ]] || packages+=(libc6-dev)
+if [[ ${#packages[@]} -gt 0 ]]; then
+    command -v apt-get >/dev/null || die "no apt-get: install by other means: ${packages[*]}"
+    say "installing ${packages[*]}"
+    "${as_root[@]}" apt-get update -q >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends "${packages[@]}" >&2
+fi
+
 target=$(cargo metadata --locked --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 programs=${target:-$root/target}/tmp/suites
 
-# Builds a program of crates.io once, without optimisation: that is quicker than what it saves.
+# Builds a program of crates.io once, without optimisation: that is quicker than what it saves. What was
+# built by one that was interrupted is there for the next.
 bring() { # CRATE VERSION
     [[ -x $programs/bin/$1 && $("$programs/bin/$1" --version) == "$1 $2" ]] && return
     say "building $1 $2 (once)"
     for _ in first second; do
         CARGO_PROFILE_DEV_DEBUG=0 timeout 300 \
-            cargo install --quiet --locked --force --profile dev --root "$programs" "$1@$2" >&2 && return
+            cargo install --quiet --locked --force --profile dev --root "$programs" \
+            --target-dir "$programs/build" "$1@$2" >&2 && return
     done
     die "cargo install --locked $1@$2 failed: the suites need crates.io, as building fusewire does"
 }
 bring pjdfstest "$pjdfstest_version"
 bring fsx "$fsx_version"
+rm -rf "$programs/build"
 [[ -z $install ]] || exit 0
-
-as_root=()
-if [[ $EUID -ne 0 ]]; then
-    command -v sudo >/dev/null || die "the suites mount file systems: run as root, or install sudo"
-    as_root=(sudo)
-fi
-if ! command -v stress-ng >/dev/null; then
-    command -v apt-get >/dev/null || die "stress-ng is missing, and there is no apt-get to install it with"
-    say "installing stress-ng"
-    "${as_root[@]}" apt-get update -q >&2
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends stress-ng >&2
-fi
 
 [[ -n $short ]] || suites+=(full)
 export FUSEWIRE_SUITES="${suites[*]}"

@@ -35,10 +35,11 @@ folder=$(mktemp -d "${TMPDIR:-/tmp}/fusewire-xfstests.XXXXXX")
 # mount(8) calls this for the type that xfstests is told; it must not be anybody else's.
 subtype=fusewire-xfstests-$$
 helper=/sbin/mount.fuse.$subtype
-disks=()
+disks=() playing=
 finish() {
     local status=$? at
     trap - EXIT
+    [[ -z $playing ]] || { kill "$playing" && wait "$playing"; } 2>/dev/null || true
     for at in "$folder"/{test,scratch} "$folder"/disk-{test,scratch}; do
         while mountpoint -q "$at"; do umount "$at" 2>/dev/null || umount -l "$at"; done
     done
@@ -62,8 +63,11 @@ play() { # NAME ARGUMENTS
     local name=$1 status=0
     shift
     say "on $name: ./check $*"
-    (cd "$suite" && HOST_OPTIONS=$folder/options-$name timeout -k 10 "$limit" ./check "$@") >"$folder/said-$name" 2>&1 ||
-        status=$?
+    # In the background: a trap does not wait for what is waited for.
+    (cd "$suite" && HOST_OPTIONS=$folder/options-$name exec timeout -k 10 "$limit" ./check "$@") >"$folder/said-$name" 2>&1 &
+    playing=$!
+    wait "$playing" || status=$?
+    playing=
     if [[ $status -eq 124 || $status -eq 137 ]] || ! grep -q '^Ran: ' "$folder/said-$name"; then
         tail -n 30 "$folder/said-$name" >&2
         die "xfstests did not come to its end on $name (exit status $status)"
