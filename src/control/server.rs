@@ -18,6 +18,9 @@ use crate::metrics::snapshot::Snapshot;
 /// A client that neither asks nor reads is given up after this long.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Until a client that could not be taken is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
 /// How long a mount waits for its name, which may belong to somebody else for a moment: the kernel
 /// gives a device number away again while the daemon that had it is still ending.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -46,7 +49,15 @@ pub fn start(
                 drop(listener);
                 return;
             }
-            if let Err(error) = client.and_then(|(client, _)| answer(client, &snapshot)) {
+            let answered = match client {
+                Ok((client, _)) => answer(client, &snapshot),
+                Err(error) => {
+                    // Without a descriptor for it the client is still there.
+                    std::thread::sleep(TRY_AGAIN);
+                    Err(error)
+                }
+            };
+            if let Err(error) = answered {
                 debug!(%error, "a control client was not answered");
             }
         }
