@@ -37,6 +37,8 @@ pub struct Config {
     pub xattr: bool,
     /// What is mounted inside the source does not show.
     pub one_file_system: bool,
+    /// Where the bytes of a distributed file system's files are read.
+    pub locality: Locality,
     /// What keeps the kernel's caches true to a source that others change, too.
     pub coherence: Coherence,
     /// The program whose `notify` command tells the kernel what it may have to wait for: this one.
@@ -69,6 +71,7 @@ impl Config {
             profile: Profile::General,
             xattr: true,
             one_file_system: false,
+            locality: Locality::Off,
             coherence: Coherence::Auto,
             notifier: None,
             entry_timeout: None,
@@ -150,6 +153,28 @@ impl fmt::Display for Coherence {
             Coherence::Exclusive => f.write_str("exclusive"),
             Coherence::Timeout(timeout) => write!(f, "timeout={}", timeout.as_secs_f64()),
         }
+    }
+}
+
+/// Where the bytes of a distributed file system's files are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Locality {
+    /// Where the source says, as of any source.
+    #[default]
+    Off,
+    /// On this machine, if the source is a system that is known here and has files on it.
+    Auto,
+    /// On bricks of this machine; fails to mount if the source is not GlusterFS or has none.
+    Gluster,
+}
+
+impl fmt::Display for Locality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Locality::Off => "off",
+            Locality::Auto => "auto",
+            Locality::Gluster => "gluster",
+        })
     }
 }
 

@@ -315,6 +315,7 @@ fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
         transport: info.transport.clone(),
         data,
         coherence: fs.coherence(),
+        locality: fs.locality(),
         negotiated: session::describe(&info.negotiated),
         requests,
         totals,

@@ -23,6 +23,7 @@
 //! | [`dispatch`] | one match from a request to the file system |
 //! | [`fs`] | the trait that a file system implements |
 //! | [`coherence`] | what the kernel may answer by itself, and who tells it of changes |
+//! | [`locality`] | which local file holds the bytes of a distributed file, and until when |
 //! | [`passthrough`], [`null`] | the local file system, and one without storage |
 //! | [`transport`], [`worker`], [`keeper`], [`offload`], [`discipline`], [`session`] | channels, threads, the life of a mount |
 //! | [`baseline`] | the same on the session loop of the crate fuser, to compare with |
@@ -52,6 +53,7 @@ pub mod dispatch;
 pub mod doctor;
 pub mod fs;
 pub mod keeper;
+pub mod locality;
 pub mod metrics;
 pub mod mountinfo;
 pub mod null;

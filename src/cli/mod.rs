@@ -234,6 +234,11 @@ struct MountArgs {
     /// behind the mount (exclusive) [default: watch where that can be had, else timeout=1]
     #[arg(long, value_name = "HOW")]
     coherence: Option<String>,
+    /// Where the bytes of a distributed file system's files are read: on this machine's own disk if they
+    /// lie there (auto, or gluster and no mount if it can not be had), or through the source (off)
+    /// [default: off]
+    #[arg(long, value_name = "SYSTEM")]
+    locality: Option<String>,
     /// How long the kernel may trust a name [default: as the coherence has it]
     #[arg(long, value_name = "SECONDS")]
     entry_timeout: Option<String>,
@@ -389,6 +394,7 @@ impl MountArgs {
             [
                 ("data", &self.data),
                 ("coherence", &self.coherence),
+                ("locality", &self.locality),
                 ("entry_timeout", &self.entry_timeout),
                 ("attr_timeout", &self.attr_timeout),
                 ("negative_timeout", &self.negative_timeout),

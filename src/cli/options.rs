@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use super::Mount;
-use crate::config::{Coherence, DataMode, DevIo, Profile, Sched, Transport};
+use crate::config::{Coherence, DataMode, DevIo, Locality, Profile, Sched, Transport};
 
 /// A `-o` argument that can not be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -170,6 +170,16 @@ const TABLE: &[(&str, Takes)] = &[
         },
     ),
     (
+        "locality",
+        Value {
+            accepts: "off, auto or gluster",
+            set: |mount, value| {
+                mount.config.locality = Locality::from_str(value, false).ok()?;
+                Some(())
+            },
+        },
+    ),
+    (
         "entry_timeout",
         Value {
             accepts: SECONDS,
@@ -320,8 +330,9 @@ const TABLE: &[(&str, Takes)] = &[
 ];
 
 /// Keys that say how a source is shown.
-const OF_A_SOURCE: [&str; 9] = [
+const OF_A_SOURCE: [&str; 10] = [
     "data",
+    "locality",
     "coherence",
     "entry_timeout",
     "attr_timeout",

@@ -2,7 +2,7 @@
 
 use crate::config::MountOptions;
 use crate::fs::Filesystem;
-use crate::metrics::snapshot::{Coherence, Data, Live};
+use crate::metrics::snapshot::{Coherence, Data, Live, Locality};
 use crate::null::Null;
 use crate::passthrough::Local;
 
@@ -21,6 +21,11 @@ pub(super) trait Shown: Filesystem {
 
     /// What keeps the kernel's caches true.
     fn coherence(&self) -> Coherence;
+
+    /// Where the bytes of a distributed file system's files are read.
+    fn locality(&self) -> Locality {
+        Locality::default()
+    }
 
     /// The mount is gone.
     fn end(&self) {}
@@ -44,6 +49,10 @@ impl Shown for Local {
 
     fn coherence(&self) -> Coherence {
         Local::coherence(self)
+    }
+
+    fn locality(&self) -> Locality {
+        Local::locality(self)
     }
 
     fn end(&self) {

@@ -30,6 +30,9 @@ pub struct Snapshot {
     /// What keeps the kernel's caches true to the source.
     #[serde(default)]
     pub coherence: Coherence,
+    /// Where the bytes of a distributed file system's files are read.
+    #[serde(default)]
+    pub locality: Locality,
     /// What INIT agreed on.
     pub negotiated: Negotiated,
     /// Per opcode, by its kernel name without `FUSE_` (`LOOKUP`, `GETATTR`, ...). Only opcodes seen.
@@ -100,6 +103,27 @@ pub struct Coherence {
     pub overflows: u64,
     /// Times that every name expired, for that or another reason.
     pub expirations: u64,
+}
+
+/// Where the bytes of a distributed file system's files are read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Locality {
+    /// What is in force: `off` or the system, as `gluster`.
+    pub mode: String,
+    /// What was asked for: one of these, or `auto`.
+    pub requested: String,
+    /// Why it is so, if it is not what was asked for.
+    pub reason: Option<String>,
+    /// READs that were answered from a file on this machine's disk.
+    pub replica_reads: u64,
+    /// Bytes of these.
+    pub replica_bytes: u64,
+    /// READs that went through the source.
+    pub mount_reads: u64,
+    /// Times that it was looked whether there is such a file, and whether it may be read.
+    pub checks: u64,
+    /// Of these, those that found none, by what was the matter.
+    pub misses: BTreeMap<String, u64>,
 }
 
 /// What INIT agreed on.

@@ -14,6 +14,7 @@ use super::Local;
 use super::xattr::may;
 use crate::abi::{self, SetattrValid};
 use crate::fs::{Attributes, Caller, Fh, NodeId, Result, StatxReply};
+use crate::locality::Stamp;
 use crate::sys::caller::{self, impersonate};
 use crate::sys::objfd::{self, ProcLink};
 
@@ -46,9 +47,19 @@ pub(super) fn to_attr(stat: &FileStat) -> abi::Attr {
 
 impl Local {
     pub(super) fn attributes(&self, nodeid: NodeId, stat: &FileStat) -> Attributes {
+        self.tell(nodeid, || Stamp::of(stat));
         let ino = self.inodes.shown_ino(nodeid, stat.st_ino);
         let attr = abi::Attr { ino, ..to_attr(stat) };
         Attributes { attr, valid: self.attr_valid(nodeid) }
+    }
+
+    /// Remembers what the kernel is told of a file whose bytes may lie elsewhere.
+    fn tell(&self, nodeid: NodeId, stamp: impl FnOnce() -> Stamp) {
+        if self.replicas.any()
+            && let Some(inode) = self.inodes.live(nodeid)
+        {
+            inode.watched.tell(stamp());
+        }
     }
 
     /// How long the kernel may trust attributes of an inode: not for long while it may be storing
@@ -74,6 +85,7 @@ impl Local {
         let fd = self.inodes.fd(nodeid)?;
         let flags = i32::try_from(args.sx_flags).map_err(|_| Errno::EINVAL)?;
         let mut stat = objfd::statx(fd.as_fd(), flags & libc::AT_STATX_SYNC_TYPE, args.sx_mask)?;
+        self.tell(nodeid, || Stamp::of_statx(&stat));
         stat.ino = self.inodes.shown_ino(nodeid, stat.ino);
         Ok(StatxReply { stat, valid: self.attr_valid(nodeid) })
     }

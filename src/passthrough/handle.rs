@@ -14,6 +14,7 @@ use super::dir::DirStream;
 use super::inode::Inode;
 use super::shard::{self, SHARDS};
 use crate::fs::{Fh, NodeId, Result};
+use crate::locality::Reader;
 
 /// What the kernel adds to the flags of an open that executes the file (`__FMODE_EXEC`).
 const EXECUTES: OFlag = OFlag::from_bits_retain(0x20);
@@ -30,6 +31,8 @@ pub(super) struct OpenFile {
     /// What direct I/O of the source demands of offsets and sizes, bytes; 1 where the kernel sees
     /// to it.
     pub(super) direct_alignment: u32,
+    /// Reads it where its bytes lie, if that may be elsewhere.
+    pub(super) reader: Option<Arc<Reader>>,
 }
 
 impl OpenFile {

@@ -42,7 +42,8 @@ impl Local {
             true => objfd::direct_alignment(fd.as_fd()),
             false => 1,
         };
-        let open = OpenFile { file: None, inode, flags, mode: IoMode::Cached, direct_alignment };
+        let mode = IoMode::Cached;
+        let open = OpenFile { file: None, inode, flags, mode, direct_alignment, reader: None };
         Ok((open, shared(fd)))
     }
 
@@ -50,6 +51,10 @@ impl Local {
         let (open, file) = self.open_file(nodeid, args.fh, args.flags)?;
         if !open.is_aligned(args.flags, args.offset, args.size) {
             self.read_misaligned(&file, args)?;
+        } else if let Some(reader) = &open.reader
+            && let Some(bytes) = reader.read(&file, &open.inode.watched, args.offset, args.size)?
+        {
+            return Ok(Data::Bytes(bytes.into()));
         }
         Ok(Data::FileRange { file, offset: args.offset, len: args.size })
     }

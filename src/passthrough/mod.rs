@@ -37,11 +37,12 @@ use nix::sys::statfs::{
 
 use crate::abi::{self, InitFlags};
 use crate::coherence::{Answer, Answers, Prospect, Trust, Upkeep};
-use crate::config::{Config, DataMode, MountOptions, Profile};
+use crate::config::{Config, DataMode, Locality, MountOptions, Profile};
 use crate::fs::{
     Attributes, Caller, Data, DirSink, Entry, Fh, Filesystem, IoctlBuffers, Kernel, Name,
     Negotiated, NodeId, Opened, Payload, Rename, Result, SetXattr, StatxReply, Wanted,
 };
+use crate::locality::Replicas;
 use crate::metrics::snapshot;
 use crate::sys::handle::FileHandle;
 use crate::sys::mount::{SourceRoot, open_source};
@@ -87,6 +88,7 @@ pub struct Local {
     /// Chosen by init, which comes again if a first connection was given up.
     data: RwLock<Option<Arc<DataPath>>>,
     settings: Settings,
+    replicas: Replicas,
     inherited: MountOptions,
     /// Keep the mounts of the source, and inside it, busy.
     _held: Vec<OwnedFd>,
@@ -96,6 +98,8 @@ pub struct Local {
 #[derive(Debug, Clone)]
 struct Settings {
     data: DataMode,
+    /// All data is asked for, whatever else could be had: who knows where it is read then.
+    by_requests: bool,
     /// allow_other or default_permissions: the kernel checks every caller's permissions.
     kernel_checks: bool,
     /// The kernel opens files by itself, and asks by nodeid for what it reads.
@@ -139,6 +143,9 @@ pub enum SourceError {
          from what is mounted inside it; mount as root, or leave it out"
     )]
     OneFileSystem,
+    /// Its files can not be read where they lie, as was asked for.
+    #[error("{0}")]
+    Locality(String),
     /// The mount point lies inside and could not be hidden from the daemon.
     #[error(
         "the mount point {mountpoint} lies inside the source {path}, and without CAP_SYS_ADMIN the \
@@ -179,6 +186,9 @@ impl Local {
         // Listing it must be possible at all; and open_by_handle_at needs such a descriptor.
         let mount = objfd::reopen(root.as_fd(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
             .map_err(|errno| failed(errno.into()))?;
+        let mount = File::from(mount);
+        let replicas = find_replicas(config, &mount).map_err(SourceError::Locality)?;
+        let mount = OwnedFd::from(mount);
         let kind = fstatfs(&root).map_err(|errno| failed(errno.into()))?.filesystem_type();
         // On a mount that others change too, something else may come to lie below the source, and
         // a handle does not say of which file system it is.
@@ -198,6 +208,7 @@ impl Local {
             InodeTable::new(root, access, capacity).map_err(|errno| failed(errno.into()))?;
         let settings = Settings {
             data: config.data,
+            by_requests: replicas.any(),
             kernel_checks: config.mount.allow_other || config.mount.default_permissions,
             opens_by_itself: config.profile == Profile::ReadMostly,
             xattr: config.xattr,
@@ -242,6 +253,7 @@ impl Local {
             streams,
             data,
             settings,
+            replicas,
             inherited,
             _held: held,
         })
@@ -273,13 +285,21 @@ impl Local {
             DataMode::Splice => "splice",
             DataMode::Copy => "copy",
         };
-        let (mode, reason) = self.data_path().map_or(("copy", None), |data| data.describe());
+        let (mode, mut reason) = self.data_path().map_or(("copy", None), |data| data.describe());
+        if self.settings.by_requests {
+            reason = Some("locality has each READ answered from where the bytes are".to_owned());
+        }
         snapshot::Data { mode: mode.to_owned(), requested: requested.to_owned(), reason }
     }
 
     /// What keeps the kernel's caches true to the source.
     pub fn coherence(&self) -> snapshot::Coherence {
         self.upkeep.describe()
+    }
+
+    /// Where the bytes of a distributed file system's files are read.
+    pub fn locality(&self) -> snapshot::Locality {
+        self.replicas.describe()
     }
 
     /// The mount is gone: ends what was kept up for it.
@@ -344,10 +364,33 @@ impl Local {
         self.answers.begin(shard::own())
     }
 
+    /// Who moves data, as far as this file system has a choice.
+    fn data_mode(&self) -> DataMode {
+        match self.settings.by_requests {
+            true => DataMode::Copy,
+            false => self.settings.data,
+        }
+    }
+
     /// ENOTCONN before init, which precedes every request.
     fn data_path(&self) -> Result<Arc<DataPath>> {
         let data = self.data.read().unwrap_or_else(PoisonError::into_inner);
         data.clone().ok_or(Errno::ENOTCONN)
+    }
+}
+
+/// Where the files of the source `mount`, a directory open for reading, are read.
+fn find_replicas(config: &Config, mount: &File) -> std::result::Result<Replicas, String> {
+    let asked = config.locality;
+    let against = match (config.data, config.profile) {
+        _ if asked == Locality::Off => None,
+        (DataMode::Passthrough, _) => Some("--data passthrough, which has the kernel ask nobody"),
+        (_, Profile::ReadMostly) => Some("profile=read-mostly, which has the kernel open files"),
+        _ => None,
+    };
+    match against {
+        Some(other) => Err(format!("-o locality={asked} does not go with {other}; leave out one")),
+        None => Replicas::new(asked, mount, &config.source),
     }
 }
 
@@ -379,7 +422,7 @@ impl Filesystem for Local {
             | InitFlags::HANDLE_KILLPRIV_V2
             | InitFlags::CACHE_SYMLINKS;
         flags.set(InitFlags::POSIX_ACL, self.settings.kernel_checks);
-        let by_daemon = matches!(self.settings.data, DataMode::Copy | DataMode::Splice);
+        let by_daemon = matches!(self.data_mode(), DataMode::Copy | DataMode::Splice);
         flags.set(InitFlags::PASSTHROUGH, !by_daemon);
         Wanted { flags, max_stack_depth: self.settings.stack_depth, ..Wanted::default() }
     }
@@ -397,8 +440,7 @@ impl Filesystem for Local {
             opens_by_itself: self.settings.opens_by_itself,
         };
         self.upkeep.begin(negotiated, kernel.clone(), Arc::new(shown))?;
-        let path =
-            DataPath::choose(self.settings.data, negotiated, Registrar::new(kernel, writer))?;
+        let path = DataPath::choose(self.data_mode(), negotiated, Registrar::new(kernel, writer))?;
         *self.data.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(path));
         Ok(())
     }

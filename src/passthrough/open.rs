@@ -90,7 +90,7 @@ impl Local {
         let candidate = || Candidate::of(self.inodes.fd_of(inode)?);
         let Some(id) = self.data_path()?.open_unseen(inode, candidate) else { return Ok(None) };
         let (inode, mode) = (inode.clone(), IoMode::Passthrough(id));
-        let open = OpenFile { file: None, inode, flags, mode, direct_alignment: 1 };
+        let open = OpenFile { file: None, inode, flags, mode, direct_alignment: 1, reader: None };
         let fh = self.handles.open_file(open);
         let flags = OpenFlags::PASSTHROUGH | OpenFlags::NOFLUSH;
         Ok(Some(Opened { fh, flags, backing: Some(id) }))
@@ -217,7 +217,14 @@ impl Local {
         };
         let file = shared(fd);
         inode.opened(&file);
-        let open = OpenFile { file: Some(file), inode, flags, mode, direct_alignment };
+        let reader = match self.inodes.part(inode.nodeid) {
+            Part::MAIN => self.replicas.reader(),
+            _ => None,
+        };
+        if !read_only {
+            inode.watched.begin_writing();
+        }
+        let open = OpenFile { file: Some(file), inode, flags, mode, direct_alignment, reader };
         let fh = self.handles.open_file(open);
         Ok(Opened { fh, flags: open_flags, backing })
     }
@@ -277,6 +284,9 @@ impl Local {
             DataPath::release(&open.inode, open.mode);
             if stores(open.mode, open.flags) {
                 open.inode.end_storing();
+            }
+            if open.flags & OFlag::O_ACCMODE != OFlag::O_RDONLY {
+                open.inode.watched.end_writing();
             }
             self.inodes.settle(&open.inode);
         }

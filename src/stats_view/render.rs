@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::metrics::snapshot::{Opcode, Privileges, Snapshot};
+use crate::metrics::snapshot::{Locality, Opcode, Privileges, Snapshot};
 
 /// Pages are laid out for this many columns.
 const COLUMNS: usize = 100;
@@ -106,7 +106,7 @@ fn float(count: u64) -> f64 {
 }
 
 fn head(now: &Snapshot) -> String {
-    let Snapshot { transport, data, coherence, negotiated, .. } = now;
+    let Snapshot { transport, data, coherence, locality, negotiated, .. } = now;
     let because = |reason: &Option<String>| match reason {
         Some(reason) => format!(": {reason}"),
         None => String::new(),
@@ -142,6 +142,9 @@ fn head(now: &Snapshot) -> String {
         _ => String::new(),
     };
     row("coherence", &format!("{}{told}{}", coherence.mode, because(&coherence.reason)));
+    if !["", "off"].contains(&locality.mode.as_str()) || locality.reason.is_some() {
+        row("locality", &local(locality));
+    }
     row(
         "protocol",
         &format!(
@@ -156,6 +159,22 @@ fn head(now: &Snapshot) -> String {
     row("flags", &negotiated.flags.join(" "));
     row("privileges", &privileges(&now.privileges));
     head
+}
+
+fn local(now: &Locality) -> String {
+    if let Some(reason) = &now.reason {
+        return format!("{} (asked for: {}): {reason}", now.mode, now.requested);
+    }
+    let misses = now.misses.iter().map(|(miss, count)| format!(", {miss} {count}"));
+    format!(
+        "{}, {} ({}) from this machine's disk, {} through the source; {}{}",
+        now.mode,
+        counted(now.replica_reads, "READ"),
+        bytes(now.replica_bytes),
+        now.mount_reads,
+        counted(now.checks, "check"),
+        misses.collect::<String>()
+    )
 }
 
 fn privileges(now: &Privileges) -> String {

@@ -11,6 +11,7 @@ use nix::sys::stat::{SFlag, fstat};
 use super::kind;
 use super::known::Key;
 use crate::fs::NodeId;
+use crate::locality::Watched;
 use crate::passthrough::backing::OpenState;
 
 /// An inode that the kernel knows, or knew until a moment ago.
@@ -25,6 +26,8 @@ pub(in crate::passthrough) struct Inode {
     listed: AtomicBool,
     /// Who reads and writes its data while it is open.
     pub(in crate::passthrough) data: Mutex<OpenState>,
+    /// What a replica must not be older than.
+    pub(in crate::passthrough) watched: Watched,
     files: Mutex<Files>,
 }
 
@@ -58,6 +61,7 @@ impl Inode {
             used: AtomicBool::new(false),
             listed: AtomicBool::new(false),
             data: Mutex::default(),
+            watched: Watched::default(),
             files: Mutex::default(),
         }
     }
