@@ -43,6 +43,10 @@ fio fio
 sshfs sshfs
 gocryptfs gocryptfs
 encfs encfs
+glusterd glusterfs-server
+glusterfs glusterfs-client
+ip iproute2
+nsenter util-linux
 strace strace
 stress-ng stress-ng
 cc gcc

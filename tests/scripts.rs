@@ -48,3 +48,20 @@ fn xfstests() {
         is_refused("xfstests.sh", &[tree], "there is no program /nowhere/fusewire");
     }
 }
+
+#[test]
+fn clusters() {
+    is_refused("cluster-gluster.sh", &[], "it takes: up|down [FOLDER]");
+    is_refused("cluster-gluster.sh", &["sideways"], "it takes: up|down [FOLDER]");
+    if nix::unistd::geteuid().is_root() {
+        is_refused("cluster-gluster.sh", &["up", "/"], "not a folder for a cluster: /");
+        is_refused("cluster-gluster.sh", &["down", "/a b"], "not a folder for a cluster: /a b");
+    }
+}
+
+#[test]
+fn torture() {
+    is_refused("torture.sh", &["for", "ever"], "it takes: [SECONDS [SYSTEM]]");
+    is_refused("torture.sh", &["0"], "it takes: [SECONDS [SYSTEM]]");
+    is_refused("torture.sh", &["1", "nfs"], "no such system: nfs");
+}
