@@ -174,6 +174,7 @@ impl Cell {
                 is_shared: false,
                 seconds: METADATA_SECONDS,
                 passes: None,
+                at_most: None,
                 load_percent: None,
                 rate_per_second: None,
             }),

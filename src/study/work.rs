@@ -66,6 +66,9 @@ pub struct Operations {
     pub seconds: f64,
     /// So many passes over the files instead of a time.
     pub passes: Option<usize>,
+    /// No more operations of a thread than this, however long is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<u64>,
     /// Arrivals at this share of native's peak, per cent, whether or not the ones before have been
     /// answered; `None` is one after the other.
     pub load_percent: Option<u32>,

@@ -286,17 +286,13 @@ fn requests(runs: &[&Measurement]) -> BTreeMap<String, f64> {
     sums.into_iter().map(|(opcode, sum)| (opcode, count(sum) / operations)).collect()
 }
 
+/// Those of the traced run that took the median time: medians of each layer would not add up.
 fn layers(runs: &[&Measurement]) -> Option<BTreeMap<String, f64>> {
-    let traced: Vec<&BTreeMap<String, f64>> =
+    let mut traced: Vec<&BTreeMap<String, f64>> =
         runs.iter().filter_map(|run| run.layers.as_ref()).collect();
-    let names = traced.iter().flat_map(|layers| layers.keys());
-    let medians: BTreeMap<String, f64> = names
-        .map(|name| {
-            let values = traced.iter().map(|layers| layers.get(name).copied().unwrap_or(0.0));
-            (name.clone(), median(values))
-        })
-        .collect();
-    (!medians.is_empty()).then_some(medians)
+    let sum = |layers: &BTreeMap<String, f64>| layers.values().sum::<f64>();
+    traced.sort_by(|a, b| sum(a).total_cmp(&sum(b)));
+    traced.get(traced.len().saturating_sub(1) / 2).map(|layers| (*layers).clone())
 }
 
 fn buckets<'a>(latencies: impl Iterator<Item = &'a Latency>) -> BTreeMap<u64, u64> {

@@ -165,7 +165,7 @@ fn held_against_the_ladder(digest: &Digest, lines: &mut Vec<String>) {
         "\n## Step by step against layer by layer\n\n{}\n",
         agreement::sentence(&steps)
     ));
-    lines.push("| cell | from | to | measured | traced | mostly in | apart |".into());
+    lines.push("| cell | from | to | measured | traced | mostly in | outside |".into());
     lines.push("|---|---|---|--:|--:|---|--:|".into());
     for step in steps {
         lines.push(format!(
@@ -173,7 +173,7 @@ fn held_against_the_ladder(digest: &Digest, lines: &mut Vec<String>) {
             column(step.cell),
             column(step.from),
             column(step.to),
-            words::change(step.measured),
+            words::changes(step.measured),
             words::change(step.traced),
             step.layer.0,
             words::change(step.layer.1),

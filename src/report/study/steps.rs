@@ -96,9 +96,10 @@ const LAYERS: [(&str, &str, &str); 7] = [
 ];
 
 /// What the figures of layers are.
-pub(super) const LAYERS_SAY: &str = "One operation, µs, as the kernel traced client and daemon in a run \
-    of its own. Tracing costs a little in each layer, and one run is one choice of the scheduler where \
-    both run: the parts tell the shares, the untraced median the time.";
+pub(super) const LAYERS_SAY: &str = "One operation, µs, as the kernel traced client and daemon in runs \
+    of their own; shown is the one that took the median time. Tracing costs a little in each layer, and \
+    each run is one choice of the scheduler where both run: the parts tell the shares, the untraced \
+    median the time.";
 
 /// The layers that were traced, in their order; unknown ones last.
 pub(super) fn layer_names<'a>(

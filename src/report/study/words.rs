@@ -34,7 +34,13 @@ pub(super) fn change(microseconds: f64) -> String {
     format!("{sign}{}", number(microseconds.abs()))
 }
 
-/// How far two views of a step are apart: `3 %`, or `61 %, too far` beyond the bound.
+/// The same with its interval: `+4.10 [+3.20, +5.00]`.
+pub(super) fn changes(microseconds: Interval) -> String {
+    let Interval { low, median, high } = microseconds;
+    format!("{} [{}, {}]", change(median), change(low), change(high))
+}
+
+/// How far a trace lies outside of what was measured: `3 %`, or `61 %, too far` beyond the bound.
 pub(super) fn deviation(step: &Step<'_>) -> String {
     let beyond = if step.agrees() { "" } else { ", too far" };
     format!("{:.0} %{beyond}", step.deviation * 100.0)

@@ -168,6 +168,7 @@ fn plan(
             },
             seconds,
             passes: entry.passes,
+            at_most: None,
             load_percent: choice.load,
             rate_per_second: None,
         }),

@@ -132,6 +132,7 @@ pub(crate) struct Repeater {
     share: Share,
     seconds: Duration,
     passes: Option<usize>,
+    at_most: u64,
     arrivals: Option<Arrivals>,
 }
 
@@ -141,7 +142,9 @@ impl Repeater {
         let passes = if work.operation.is_consuming() { Some(1) } else { work.passes };
         let threads = count(work.threads as u64);
         let arrivals = work.rate_per_second.map(|rate| Arrivals::new(rate / threads, seed));
-        Repeater { share, seconds: Duration::from_secs_f64(work.seconds), passes, arrivals }
+        let seconds = Duration::from_secs_f64(work.seconds);
+        let at_most = work.at_most.unwrap_or(u64::MAX);
+        Repeater { share, seconds, passes, at_most, arrivals }
     }
 
     fn operate(&mut self, pass: usize, index: usize) -> Result<(), String> {
@@ -162,7 +165,8 @@ impl Worker for Repeater {
             for index in 0..per_pass {
                 self.operate(pass, index)?;
                 clock.lap()?;
-                if self.passes.is_none() && clock.elapsed() >= self.seconds {
+                let is_over = self.passes.is_none() && clock.elapsed() >= self.seconds;
+                if is_over || clock.recorder.count() >= self.at_most {
                     return Ok(());
                 }
             }
@@ -246,6 +250,7 @@ mod tests {
             is_shared,
             seconds: 0.01,
             passes: None,
+            at_most: None,
             load_percent: None,
             rate_per_second: None,
         }
@@ -286,6 +291,18 @@ mod tests {
                 assert!(run.flags.is_empty(), "{name}: {:?}", run.flags);
             }
         }
+    }
+
+    #[test]
+    fn so_many_operations_are_enough_however_long_is_left() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let least = Operations {
+            at_most: Some(33),
+            seconds: 600.0,
+            ..work(Operation::OpenClose, 2, false)
+        };
+        let run = run(&mut workers(&least, dir.path(), "d"), &Cancel::default()).expect("works");
+        assert_eq!(run.operations, 66, "of each thread, beyond the end of a pass");
     }
 
     #[test]

@@ -31,8 +31,13 @@ use crate::metrics::snapshot::Snapshot;
 const MARGIN: Duration = Duration::from_secs(60);
 /// Whole jobs on a slow system take their time.
 const JOB_LIMIT: Duration = Duration::from_secs(360);
+/// In so many rounds a run is traced: where the scheduler puts client and daemon differs from run to
+/// run.
+const TRACED_ROUNDS: u32 = 3;
 /// A traced run is no longer than its buffer.
-const TRACED_SECONDS: f64 = 0.1;
+const TRACED_OPERATIONS: u64 = 20_000;
+/// What tracing may slow an operation down by.
+const TRACED_FACTOR: f64 = 10.0;
 
 /// Runs the cells on the systems.
 #[derive(Debug)]
@@ -64,9 +69,9 @@ impl Executor for LiveExecutor<'_> {
         let name = format!("turn{}", turn.sequence);
         let seed = self.seed.wrapping_add(u64::from(turn.round));
         let (mut measurement, raw) = self.play(planned, system, &name, seed)?;
-        // Once is enough, and in a run of its own: tracing takes time.
-        if turn.round == 0 {
-            match self.layers(planned, system, &name, seed) {
+        // In a run of its own: tracing takes time.
+        if turn.round < TRACED_ROUNDS {
+            match self.layers(planned, system, &name, seed, measurement.operations) {
                 Ok(layers) => measurement.layers = layers,
                 Err(TurnError::Fatal(error)) => return Err(TurnError::Fatal(error)),
                 Err(TurnError::Cell(why) | TurnError::Mount(why) | TurnError::Skipped(why)) => {
@@ -96,15 +101,18 @@ impl LiveExecutor<'_> {
         self.perform(planned, system, name, seed, None)
     }
 
-    /// Another run, to see where the time of one operation goes; `None` where it can not be told.
+    /// Another run of as many operations, to see where the time of one goes; `None` where it can not be
+    /// told.
     fn layers(
         &self,
         planned: &Planned,
         system: &PlannedSystem,
         name: &str,
         seed: u64,
+        operations: u64,
     ) -> Result<Option<Layers>, TurnError> {
-        let (Some(tracing), Some(work)) = (&self.tracing, traced(&planned.work)) else {
+        let work = traced(&planned.work, operations);
+        let (Some(tracing), Some(work)) = (&self.tracing, work) else {
             return Ok(None);
         };
         if system.system.kind == Kind::Native {
@@ -257,12 +265,16 @@ fn take(
 }
 
 /// The work of a traced run: one operation after the other, so that each wait is one request's. `None`
-/// if the work is not of that kind.
-fn traced(work: &Work) -> Option<Work> {
+/// if the work is not of that kind. As many as in the run that it explains and not as long, for the
+/// first operation on a file costs more than the next.
+fn traced(work: &Work, operations: u64) -> Option<Work> {
     match work {
         Work::Operation(work) if work.threads == 1 && work.load_percent.is_none() => {
-            let seconds = work.seconds.min(TRACED_SECONDS);
-            Some(Work::Operation(Operations { seconds, ..work.clone() }))
+            Some(Work::Operation(Operations {
+                at_most: Some(operations.min(TRACED_OPERATIONS)),
+                seconds: work.seconds * TRACED_FACTOR,
+                ..work.clone()
+            }))
         }
         _ => None,
     }

@@ -44,7 +44,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub enable_uring: bool,
 
-    /// Let the kernel trace one more run of each metadata cell of one thread: where the time of an
+    /// Let the kernel trace more runs of each metadata cell of one thread: where the time of an
     /// operation goes, layer by layer (needs root and tracefs)
     #[arg(long)]
     pub layers: bool,

@@ -154,7 +154,7 @@ fn held_against_each_other(digest: &Digest) -> String {
         return String::new();
     }
     let head = "<th class=\"text\">cell</th><th class=\"text\">from</th><th class=\"text\">to</th>\
-                <th>measured</th><th>traced</th><th>mostly in</th><th>apart</th>";
+                <th>measured</th><th>traced</th><th>mostly in</th><th>outside</th>";
     let mut body = String::new();
     for step in &steps {
         let _ = writeln!(
@@ -164,7 +164,7 @@ fn held_against_each_other(digest: &Digest) -> String {
             escape(step.cell),
             escape(step.from),
             escape(step.to),
-            words::change(step.measured),
+            words::changes(step.measured),
             words::change(step.traced),
             step.layer.0,
             words::change(step.layer.1),
