@@ -69,14 +69,16 @@ pub(crate) fn command(job: &Fio, file: &Path, seed: u64) -> Command {
     let mut command = base("cell", file);
     let size_bytes = u64::from(job.size_mib) << 20;
     command
-        .arg("--time_based")
         .arg(format!("--rw={}", job.rw))
         .arg(format!("--bs={}", job.block_bytes))
         .arg(format!("--ioengine={}", job.engine))
         .arg(format!("--runtime={}ms", (job.seconds * 1e3).round()))
+        .arg(format!("--randseed={}", seed >> 1));
+    if !job.is_once {
         // Random offsets without a map of what was visited: that map is work of fio's own, and it would
         // make the job end early where it is fast.
-        .args(["--norandommap".to_owned(), format!("--randseed={}", seed >> 1)]);
+        command.args(["--time_based", "--norandommap"]);
+    }
     match job.depth {
         None => command.arg("--direct=0"),
         Some(depth) => command.arg("--direct=1").arg(format!("--iodepth={depth}")),
@@ -158,6 +160,7 @@ mod tests {
             dsync: false,
             seconds: 0.25,
             size_mib: 128,
+            is_once: false,
         }
     }
 
@@ -187,6 +190,16 @@ mod tests {
         assert!(line(&direct).contains("--direct=1 --iodepth=32"));
         let sync = line(&Fio { rw: "write".into(), fsync: 1, dsync: true, ..job() });
         assert!(sync.contains("--fsync=1") && sync.contains("--sync=dsync"), "{sync}");
+    }
+
+    #[test]
+    fn what_is_read_once_ends_with_the_file() {
+        let endless = ["--time_based", "--norandommap"];
+        let again = line(&job());
+        assert!(endless.iter().all(|word| again.contains(word)), "{again}");
+        let once = line(&Fio { is_once: true, ..job() });
+        assert!(!endless.iter().any(|word| once.contains(word)), "{once}");
+        assert!(once.contains("--runtime=250ms"), "{once}");
     }
 
     #[test]

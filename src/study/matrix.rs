@@ -159,6 +159,7 @@ impl Cell {
                 dsync: false,
                 seconds: fio.seconds,
                 size_mib: fio.size_mib,
+                is_once: false,
             }),
             Work::Metadata(job) => work::Work::Operation(work::Operations {
                 operation: match job.operation {

@@ -49,6 +49,10 @@ pub struct Fio {
     pub seconds: f64,
     /// Size of the test file.
     pub size_mib: u32,
+    /// Whether it ends, before its time, when all of the file was read: what is read a second time is
+    /// no longer cold.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_once: bool,
 }
 
 /// Operations of the load generator.
@@ -180,6 +184,12 @@ pub enum Task {
     Remove,
     /// make of a small C program.
     Build,
+}
+
+// serde wants it so.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Operation {

@@ -154,7 +154,10 @@ fn plan(
     let files = entry.files.unwrap_or(*files);
     let many = threads as usize;
     let work = match class {
-        Class::Fio => Work::Fio(fio(file, entry, choice, threads)?),
+        Class::Fio => {
+            let fio = fio(file, entry, choice, threads)?;
+            Work::Fio(Fio { is_once: cache == Cache::Cold && fio.rw.ends_with("read"), ..fio })
+        }
         Class::Operation(operation) => Work::Operation(Operations {
             operation: *operation,
             files,
@@ -252,6 +255,7 @@ fn fio(file: &StudyFile, entry: &CellEntry, choice: &Choice, jobs: u32) -> Resul
         dsync: entry.dsync.unwrap_or(false),
         seconds: entry.seconds.unwrap_or(file.seconds),
         size_mib: file.size_mib,
+        is_once: false,
     })
 }
 
