@@ -13,9 +13,9 @@ use super::super::work::{Task, Work};
 use super::order::Turn;
 
 /// Mounting, asking for counters, unmounting.
-const MOUNT: Duration = Duration::from_millis(250);
+const MOUNT: Duration = Duration::from_millis(100);
 /// fio's own start and end, and the preparation of the cache.
-const FIO: Duration = Duration::from_millis(450);
+const FIO: Duration = Duration::from_millis(270);
 
 /// What a turn is expected to take before one was taken.
 fn guess(planned: &Planned, kind: Kind) -> Duration {
@@ -26,20 +26,20 @@ fn guess(planned: &Planned, kind: Kind) -> Duration {
     let work = match &planned.work {
         Work::Fio(job) => FIO + Duration::from_secs_f64(job.seconds),
         Work::Operation(work) if work.operation.is_consuming() => {
-            slower(2e-4 * (work.files * work.threads) as f64, 1.5)
+            slower(6e-5 * (work.files * work.threads) as f64, 2.5)
         }
         Work::Operation(work) => {
             let making = slower(4e-5 * (work.files * work.threads) as f64, 1.5);
             making + Duration::from_secs_f64(work.seconds)
         }
-        Work::Personality(work) => slower(2e-4 * (work.operations + work.files) as f64, 2.5),
+        Work::Personality(work) => slower(6e-5 * (work.operations + work.files) as f64, 2.5),
         Work::Job(job) => match job.task {
             Task::Build => slower(2.0, 1.5),
             Task::GitAdd => slower(2.0, 2.5),
             _ => slower(1.0, 2.5),
         },
     };
-    if mounted { work + MOUNT } else { work + Duration::from_millis(50) }
+    if mounted { work + MOUNT } else { work + Duration::from_millis(30) }
 }
 
 /// All turns, with what each of them is expected to take.
