@@ -9,7 +9,7 @@ use super::results::Results;
 use super::{headline, warnings};
 use crate::report::statistics::{self, Verdict};
 use crate::study::environment::Environment;
-use crate::study::record::{Cell, FORMAT, Kind, NATIVE, NATIVE_AGAIN, System};
+use crate::study::record::{Cell, FORMAT, Kind, NATIVE, NATIVE_AGAIN, System, Unit};
 
 /// A study, compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,7 +148,11 @@ impl CellDigest {
 
 fn over_all_cells(system: &System, cells: &[CellDigest]) -> SystemDigest {
     let mean = |rates: bool| {
-        let of_kind = cells.iter().filter(|cell| cell.cell.unit.is_rate() == rates);
+        // A mean over loads, of which some are too much, says nothing.
+        let of_kind = cells
+            .iter()
+            .filter(|cell| cell.cell.unit != Unit::MicrosecondsP99)
+            .filter(|cell| cell.cell.unit.is_rate() == rates);
         let ratios: Vec<f64> = of_kind
             .filter_map(|cell| Some(cell.row(&system.id)?.comparison()?.ratio.median))
             .collect();
@@ -180,7 +184,7 @@ fn over_all_cells(system: &System, cells: &[CellDigest]) -> SystemDigest {
 mod tests {
     use super::*;
     use crate::report::study::fixture;
-    use crate::study::record::{Outcome, Unit};
+    use crate::study::record::Outcome;
 
     fn comparison(digest: &Digest, cell: &str, system: &str) -> Comparison {
         let cell = digest.cells.iter().find(|found| found.cell.id == cell).expect("is there");

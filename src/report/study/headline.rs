@@ -1,11 +1,13 @@
 //! What a study says, in the sentences that a reader has a minute for.
 
+use std::collections::BTreeMap;
+
 use super::cell::Figures;
 use super::digest::{CellDigest, Digest, SystemDigest};
 use super::published;
 use crate::report::statistics::{self, Verdict};
 use crate::report::text;
-use crate::study::record::{Kind, NATIVE};
+use crate::study::record::{Kind, NATIVE, Unit};
 
 /// Systems beyond these many are left to the table, but for the ends of a ladder.
 const FEW: usize = 3;
@@ -37,6 +39,7 @@ fn of_system(digest: &Digest, system: &SystemDigest) -> Option<String> {
         let worst = worst(digest, system, false);
         parts.push(format!("x{} native's time{worst}", text::number(multiple)));
     }
+    parts.extend(under_load(digest, system));
     if parts.is_empty() {
         return None;
     }
@@ -52,11 +55,43 @@ fn of_system(digest: &Digest, system: &SystemDigest) -> Option<String> {
     Some(format!("{title}: {}; cells: {}.", parts.join(", "), verdicts.join(", ")))
 }
 
+/// What the latency of an open loop is, load by load, of each workload that has such cells.
+fn under_load(digest: &Digest, system: &SystemDigest) -> Option<String> {
+    let mut loads: BTreeMap<&str, (Vec<String>, Vec<&str>)> = BTreeMap::new();
+    let tail = digest.cells.iter().filter(|cell| cell.cell.unit == Unit::MicrosecondsP99);
+    for cell in tail {
+        let Some((workload, load)) = cell.cell.title.rsplit_once(", ") else { continue };
+        let Some(figures) = cell.figures(&system.system.id) else { continue };
+        let load = load.strip_suffix(" of native's peak").unwrap_or(load);
+        let (kept_up, behind) = loads.entry(workload).or_default();
+        match &figures.comparison {
+            _ if figures.flags.iter().any(|flag| flag.starts_with("saturated")) => {
+                behind.push(load)
+            }
+            Some(it) => kept_up.push(format!("x{} at {load}", text::number(it.ratio.median))),
+            None => {}
+        }
+    }
+    let told: Vec<String> = loads
+        .into_iter()
+        .map(|(workload, (kept_up, behind))| {
+            let behind =
+                (!behind.is_empty()).then(|| format!("can not keep up at {}", behind.join(", ")));
+            let all: Vec<String> = kept_up.into_iter().chain(behind).collect();
+            format!("{workload} {}", all.join(", "))
+        })
+        .collect();
+    (!told.is_empty()).then(|| {
+        format!("p99 against native's, by load in % of native's peak: {}", told.join("; "))
+    })
+}
+
 /// The cell that looks worst, if there is more than one.
 fn worst(digest: &Digest, system: &SystemDigest, rates: bool) -> String {
     let ratios: Vec<(&CellDigest, f64)> = digest
         .cells
         .iter()
+        .filter(|cell| cell.cell.unit != Unit::MicrosecondsP99)
         .filter(|cell| cell.cell.unit.is_rate() == rates)
         .filter_map(|cell| Some((cell, cell.row(&system.system.id)?.comparison()?.ratio.median)))
         .collect();
@@ -79,6 +114,8 @@ fn in_short(digest: &Digest) -> Option<String> {
     let shares: Vec<f64> = digest
         .cells
         .iter()
+        // Of a load that is the same for all, the time says nothing.
+        .filter(|cell| cell.cell.unit != Unit::MicrosecondsP99)
         .filter_map(|cell| {
             let wall = |system: &str| cell.figures(system).map(wall);
             let native = wall(NATIVE)?;
@@ -204,7 +241,40 @@ fn wall(figures: &Figures) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use crate::report::study::digest::Digest;
     use crate::report::study::fixture;
+    use crate::study::record::{Outcome, Unit};
+
+    #[test]
+    fn loads_are_told_one_by_one_and_in_no_mean() {
+        let mut results = fixture::results();
+        results.study.name = "tail".into();
+        for (cell, load) in results.study.cells[1..3].iter_mut().zip([50, 90]) {
+            cell.title = format!("mkdir + rmdir, {load} % of native's peak");
+            cell.unit = Unit::MicrosecondsP99;
+        }
+        results.study.cells.truncate(3);
+        for sample in &mut results.samples {
+            if let Outcome::Measured(run) = &mut sample.outcome
+                && (sample.cell.as_str(), sample.system.as_str()) == ("open-2", "base")
+            {
+                run.flags.push("saturated: 70 % of the arrivals".into());
+            }
+        }
+        let digest = Digest::new(&results);
+        assert_eq!(digest.systems[1].multiple_of_native_time, None);
+        let told = |system: usize| {
+            super::under_load(&digest, &digest.systems[system]).expect("there are loads")
+        };
+        assert!(
+            told(1).ends_with("mkdir + rmdir x10.0 at 50 %, can not keep up at 90 %"),
+            "{}",
+            told(1)
+        );
+        assert!(told(2).ends_with("mkdir + rmdir x2.00 at 50 %, x1.75 at 90 %"), "{}", told(2));
+        let whole = super::sentences(&digest).join("\n");
+        assert!(whole.contains(&told(2)) && !whole.contains("native's time"), "{whole}");
+    }
 
     #[test]
     fn what_was_published_is_set_beside_the_last_step() {

@@ -26,7 +26,7 @@ pub(super) fn of(digest: &Digest, results: &Results) -> Vec<String> {
         for system in digest.compared() {
             if let Some(figures) = cell.figures(&system.system.id) {
                 let place = format!("{}, {}", cell.cell.title, system.system.title);
-                let found = figures.flags.iter().cloned();
+                let found = alike(&figures.flags).into_iter();
                 let found = found.chain(wrong_way(cell, &system.system, figures));
                 warnings.extend(found.map(|problem| format!("{place}: {problem}")));
             }
@@ -34,6 +34,22 @@ pub(super) fn of(digest: &Digest, results: &Results) -> Vec<String> {
     }
     noise(digest, &mut warnings);
     warnings.iter().map(|warning| words::brief(warning)).collect()
+}
+
+/// What rounds say that differs in its figures only, once.
+fn alike(flags: &[String]) -> Vec<String> {
+    let mut by_words: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for flag in flags {
+        let words = flag.replace(|letter: char| letter.is_ascii_digit(), "");
+        by_words.entry(words).or_default().push(flag);
+    }
+    by_words
+        .into_values()
+        .map(|flags| match flags[..] {
+            [only] => only.to_owned(),
+            _ => format!("{} (in one round; like it in others)", flags[0]),
+        })
+        .collect()
 }
 
 fn incomplete(digest: &Digest, results: &Results, warnings: &mut Vec<String>) {
@@ -197,6 +213,17 @@ mod tests {
                 "skipped on bindfs: all cells: bindfs is not installed",
                 "skipped on FAST'17 Base, fusewire, native: never <run> & \"quoted\": no space",
             ]
+        );
+    }
+
+    #[test]
+    fn what_differs_in_its_figures_only_is_told_once() {
+        let flags = ["saturated: 56 % of it", "saturated: 61 % of it", "something else"];
+        assert_eq!(
+            super::alike(&flags.map(str::to_owned)),
+            ["saturated: 56 % of it (in one round; like it in others)", "something else"]
+                .map(str::to_owned)
+                .as_slice()
         );
     }
 

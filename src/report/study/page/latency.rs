@@ -8,6 +8,7 @@ use super::super::words;
 use super::ratios::short;
 use super::svg::{LogScale, escape, line, plane};
 use super::{groups, legend, look, scrolling};
+use crate::study::record::Unit;
 use crate::study::sample::count;
 
 const HEIGHT: u32 = 190;
@@ -66,8 +67,10 @@ fn plot(digest: &Digest, cell: &CellDigest) -> Option<String> {
     }
     let head = "<th class=\"text\">system</th><th>p50</th><th>p99</th><th>p99.9</th>";
     let title = escape(&cell.cell.title);
+    // Under load it is what the cell is about.
+    let open = if cell.cell.unit == Unit::MicrosecondsP99 { " open" } else { "" };
     Some(format!(
-        "<details><summary>{title}</summary>\n<figure>\n{}{}</figure>\n{}</details>\n",
+        "<details{open}><summary>{title}</summary>\n<figure>\n{}{}</figure>\n{}</details>\n",
         legend(digest, measured.iter().map(|(found, _)| *found)),
         plane(HEIGHT, &lines, &marks, &format!("latencies of {}", cell.cell.title)),
         scrolling(head, &body)
