@@ -129,10 +129,14 @@ impl Mount {
         false
     }
 
-    /// Asked of nobody but the kernel. False where mounts have no number of their own.
+    /// Asked of nobody but the kernel, and without a step towards the mount point unless it is: that may
+    /// lie on a mount which somebody is about to unmount as well. False where mounts have no number of
+    /// their own.
     fn is_there(&self) -> bool {
-        let on_top = || self.unmounter().is_on_top().unwrap_or(false);
-        self.unique.is_some() && on_top() && mount::unique_id(&self.mountpoint) == self.unique
+        let table = MountTable::read().unwrap_or_default();
+        let top = table.top_at(&self.mountpoint).map(|top| (top.major, top.minor));
+        let unique = || mount::unique_id(&self.mountpoint);
+        top == Some(self.device) && self.unique.is_some() && unique() == self.unique
     }
 
     pub(crate) fn detach(&mut self) {
