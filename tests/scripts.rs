@@ -33,6 +33,16 @@ fn suites() {
 }
 
 #[test]
+fn cluster_gfarm() {
+    is_refused("cluster-gfarm.sh", &[], "it takes: up|down [FOLDER]");
+    is_refused("cluster-gfarm.sh", &["sideways"], "it takes: up|down [FOLDER]");
+    if nix::unistd::geteuid().is_root() {
+        is_refused("cluster-gfarm.sh", &["up", "/"], "not a folder for a cluster: /");
+        is_refused("cluster-gfarm.sh", &["up", "/nowhere/a b"], "not a folder for a cluster");
+    }
+}
+
+#[test]
 fn xfstests() {
     is_refused("xfstests.sh", &[], "usage:");
     is_refused("xfstests.sh", &["-g", "quick"], "usage:");
