@@ -3,7 +3,7 @@
 # told to: no cell that is read may be of another place, of a version that nobody has begun to write, or, in
 # the end, of any but the last. `scripts/test.sh` does the same for a few seconds.
 #
-#   scripts/torture.sh [SECONDS [SYSTEM]]      600 seconds; of gluster, or of all
+#   scripts/torture.sh [SECONDS [SYSTEM]]      600 seconds; of gluster or gfarm, or of all
 #
 # Installs the clusters' packages if they are missing. Ends with 0 if nothing wrong was read.
 set -euo pipefail

@@ -39,6 +39,8 @@ pub struct Config {
     pub one_file_system: bool,
     /// Where the bytes of a distributed file system's files are read.
     pub locality: Locality,
+    /// Gfarm's storage node on this machine.
+    pub gfarm: Gfarm,
     /// What keeps the kernel's caches true to a source that others change, too.
     pub coherence: Coherence,
     /// The program whose `notify` command tells the kernel what it may have to wait for: this one.
@@ -72,6 +74,7 @@ impl Config {
             xattr: true,
             one_file_system: false,
             locality: Locality::Off,
+            gfarm: Gfarm::default(),
             coherence: Coherence::Auto,
             notifier: None,
             entry_timeout: None,
@@ -166,6 +169,9 @@ pub enum Locality {
     Auto,
     /// On bricks of this machine; fails to mount if the source is not GlusterFS or has none.
     Gluster,
+    /// In the spool of this machine's storage node; fails to mount if the source is not Gfarm, or the
+    /// node is not as `gfarm` of the configuration has it.
+    Gfarm,
 }
 
 impl fmt::Display for Locality {
@@ -174,8 +180,20 @@ impl fmt::Display for Locality {
             Locality::Off => "off",
             Locality::Auto => "auto",
             Locality::Gluster => "gluster",
+            Locality::Gfarm => "gfarm",
         })
     }
+}
+
+/// Gfarm's storage node on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gfarm {
+    /// Where it keeps what files contain. Absolute.
+    pub spool: Option<PathBuf>,
+    /// The name that it has in Gfarm; `None` is the machine's.
+    pub host: Option<String>,
+    /// Gfarm's configuration, if it is not where Gfarm looks for it. Absolute.
+    pub configuration: Option<PathBuf>,
 }
 
 /// How requests come.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use fusewire::cli::{self, Command, Study};
 use fusewire::coherence::notifier;
+use fusewire::locality;
 use fusewire::study::StudyError;
 use fusewire::{daemon, doctor, report, stats_view, study, umount};
 
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         Command::Null(null) => exit(daemon::run_null(*null)),
         Command::Umount(options) => exit(umount::run(&options)),
         Command::Notify(connection) => exit(notifier::run(connection)),
+        Command::AskGfarm { root, host } => exit(locality::ask_gfarm(&root, &host)),
         Command::Stats(options) => exit(stats_view::run(&options)),
         Command::Doctor(options) => match doctor::run(&options) {
             Ok(false) => ExitCode::FAILURE,

@@ -6,7 +6,8 @@ mod null;
 mod options;
 mod study;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub use study::Study;
 
 use null::NullArgs;
 
-use crate::config::{Config, DataMode, DevIo, Profile, Transport};
+use crate::config::{Config, DataMode, DevIo, Gfarm, Locality, Profile, Transport};
 use crate::study::DemoOptions;
 use crate::{doctor, stats_view, umount};
 
@@ -43,6 +44,13 @@ pub enum Command {
     Study(Box<Study>),
     /// Write notifications for a daemon, to the connection of this number.
     Notify(u32),
+    /// Ask Gfarm for a daemon.
+    AskGfarm {
+        /// A URL of the root of what it shows.
+        root: CString,
+        /// The storage node on this machine.
+        host: CString,
+    },
 }
 
 /// What `fusewire mount` was asked for: the session's configuration and the daemon around it.
@@ -122,6 +130,11 @@ where
         Sub::Demo(options) => Command::Demo(options),
         Sub::Study { study } => Command::Study(Box::new(study)),
         Sub::Notify(args) => Command::Notify(args.connection),
+        Sub::AskGfarm(args) => {
+            // Arguments of a process have no NUL inside.
+            let string = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
+            Command::AskGfarm { root: string(args.root), host: string(args.host) }
+        }
         Sub::Stats(args) => {
             Command::Stats(args.resolve().map_err(|e| invalid(&mut command, "stats", e))?)
         }
@@ -183,6 +196,9 @@ Keys of -o only:
   noatime                and atime, relatime
   profile=read-mostly    read-only, and what was seen once is read again without a request
   xattr=off              no extended attributes, and no request that asks for one
+  gfarm_spool=PATH       with locality: the spool of this machine's storage node of Gfarm
+  gfarm_host=NAME        its name in Gfarm (default: this machine's)
+  gfarm_config=PATH      Gfarm's configuration (default: where Gfarm looks for it)
 
 What fstab brings (defaults, nofail, noauto, user, _netdev, x-*, comment=...) is passed over. A comma
 inside a value is written '\\,', a backslash '\\\\'. Of duplicates the last one wins.";
@@ -212,6 +228,7 @@ enum Sub {
     },
     Null(NullArgs),
     Notify(NotifyArgs),
+    AskGfarm(AskGfarmArgs),
 }
 
 /// Show SOURCE at MOUNTPOINT; returns once the mount works
@@ -235,7 +252,7 @@ struct MountArgs {
     #[arg(long, value_name = "HOW")]
     coherence: Option<String>,
     /// Where the bytes of a distributed file system's files are read: on this machine's own disk if they
-    /// lie there (auto, or gluster and no mount if it can not be had), or through the source (off)
+    /// lie there (auto, or gluster or gfarm and no mount if it can not be had), or through the source (off)
     /// [default: off]
     #[arg(long, value_name = "SYSTEM")]
     locality: Option<String>,
@@ -408,6 +425,13 @@ impl MountArgs {
         let list = |mount: &mut Mount, list: &str| options::apply_list(mount, list, self.sloppy);
         let mut mount = self.daemon.replay(mount, matches, given, list)?;
         settle_profile(&mut mount.config)?;
+        if mount.config.gfarm != Gfarm::default()
+            && ![Locality::Auto, Locality::Gfarm].contains(&mount.config.locality)
+        {
+            return Err(
+                "gfarm_spool, gfarm_host and gfarm_config are for locality=gfarm".to_owned()
+            );
+        }
         match (mount.config.transport, mount.config.data) {
             (Transport::Fuser, DataMode::Passthrough) => {
                 Err("--transport fuser copies all data: leave out --data passthrough".to_owned())
@@ -463,6 +487,16 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
 struct NotifyArgs {
     /// The minor number of the mount's device
     connection: u32,
+}
+
+/// Ask the servers of Gfarm which replica is the newest; a daemon starts it for itself
+#[derive(Debug, Args)]
+#[command(hide = true)]
+struct AskGfarmArgs {
+    /// A URL of the root of what the daemon shows
+    root: OsString,
+    /// The storage node on this machine
+    host: OsString,
 }
 
 /// Unmount MOUNTPOINT and wait until its daemon has ended

@@ -5,6 +5,7 @@
 //! fstab(5) is known here too. Nothing here touches the file system.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -84,6 +85,7 @@ enum Takes {
 
 use Takes::{Ignored, Nothing, Refused, Value};
 
+const ABSOLUTE: &str = "an absolute path";
 const SECONDS: &str = "seconds, as 0, 0.5 or 3600";
 
 /// Every key, by its `-o` spelling; `-` and `_` are the same in a key.
@@ -172,9 +174,39 @@ const TABLE: &[(&str, Takes)] = &[
     (
         "locality",
         Value {
-            accepts: "off, auto or gluster",
+            accepts: "off, auto, gluster or gfarm",
             set: |mount, value| {
                 mount.config.locality = Locality::from_str(value, false).ok()?;
+                Some(())
+            },
+        },
+    ),
+    (
+        "gfarm_spool",
+        Value {
+            accepts: ABSOLUTE,
+            set: |mount, value| {
+                mount.config.gfarm.spool = Some(absolute(value)?);
+                Some(())
+            },
+        },
+    ),
+    (
+        "gfarm_host",
+        Value {
+            accepts: "the name of a storage node",
+            set: |mount, value| {
+                mount.config.gfarm.host = Some(value.to_owned()).filter(|name| !name.is_empty());
+                mount.config.gfarm.host.as_ref().map(|_| ())
+            },
+        },
+    ),
+    (
+        "gfarm_config",
+        Value {
+            accepts: ABSOLUTE,
+            set: |mount, value| {
+                mount.config.gfarm.configuration = Some(absolute(value)?);
                 Some(())
             },
         },
@@ -330,9 +362,12 @@ const TABLE: &[(&str, Takes)] = &[
 ];
 
 /// Keys that say how a source is shown.
-const OF_A_SOURCE: [&str; 10] = [
+const OF_A_SOURCE: [&str; 13] = [
     "data",
     "locality",
+    "gfarm_spool",
+    "gfarm_host",
+    "gfarm_config",
     "coherence",
     "entry_timeout",
     "attr_timeout",
@@ -407,6 +442,11 @@ fn nearest(key: &str) -> Option<&'static str> {
         .filter(|(_, likeness)| *likeness > 0.8)
         .max_by(|(_, a), (_, b)| a.total_cmp(b))
         .map(|(known, _)| known)
+}
+
+/// A path that means the same in the daemon, which works from `/`.
+fn absolute(value: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(value)).filter(|path| path.is_absolute())
 }
 
 fn seconds(value: &str) -> Option<Duration> {

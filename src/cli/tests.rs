@@ -156,6 +156,9 @@ fn mistakes_are_named_with_their_remedy() {
         ("fusewire /s /m --max-write 5000", &["'5000'", "max_write", "multiple of 4096"]),
         ("fusewire /s /m --workers many", &["'many'", "'workers'", "from 1 to 1024"]),
         ("fusewire /s /m -o workers=many", &["'many'", "'workers'", "from 1 to 1024"]),
+        ("fusewire /s /m --locality nfs", &["'nfs'", "'locality'", "gfarm"]),
+        ("fusewire /s /m -o locality=gfarm,gfarm_spool=spool", &["'spool'", "an absolute path"]),
+        ("fusewire /s /m -o gfarm_spool=/spool", &["are for locality=gfarm"]),
         ("fusewire /s /m --coherence hope", &["'hope'", "'coherence'", "timeout=SECONDS"]),
         ("fusewire /s", &["<MOUNTPOINT>"]),
         ("fusewire /s /m /x", &["'/x'"]),
@@ -250,6 +253,7 @@ fn null_takes_its_own_options_and_those_of_a_mount_without_a_source() {
 fn null_refuses_what_needs_a_source() {
     for (line, want) in [
         ("-o data=copy", "'data' is not supported: there is no source"),
+        ("-o gfarm_spool=/s", "'gfarm_spool' is not supported: there is no source"),
         ("-o coherence=exclusive", "'coherence' is not supported: there is no source"),
         ("-o ro,attr-timeout=1", "'attr_timeout' is not supported: there is no source"),
         ("-o zzz", "unknown mount option 'zzz'"),

@@ -189,7 +189,7 @@ impl Locator for Gluster {
         "gluster"
     }
 
-    fn find(&self, opened: &File) -> Result<Replica, Miss> {
+    fn find(&self, opened: &File, _inode: u64) -> Result<Replica, Miss> {
         let failed = |_| Miss::Failed;
         let gfid = gfid(opened).map_err(failed)?.ok_or(Miss::Elsewhere)?;
         // O_NONBLOCK: nothing but a regular file is expected there, and none is waited for.

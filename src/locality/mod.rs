@@ -11,6 +11,7 @@
 //! was read stays in FUSE's page cache, where reading it again costs no request either.
 
 mod figures;
+mod gfarm;
 mod gluster;
 mod reader;
 mod stamp;
@@ -23,11 +24,12 @@ use std::sync::Arc;
 
 use nix::sys::stat::fstat;
 
-use crate::config::Locality;
+use crate::config::{Config, Locality};
 use crate::metrics::snapshot;
 use crate::mountinfo::MountTable;
 use figures::Figures;
 
+pub use gfarm::run as ask_gfarm;
 pub use reader::{Reader, Watched};
 pub use stamp::{Local, Stamp};
 
@@ -37,12 +39,12 @@ pub trait Locator: Debug + Send + Sync {
     fn name(&self) -> &'static str;
 
     /// The local file that holds the bytes of `opened`, which was opened through the distributed mount:
-    /// as it is now, as the mount says that it is now, and whole. May wait for the distributed file
-    /// system.
+    /// as it is now, as the mount says that it is now, and whole. `inode` is the number under which it
+    /// was found there before it was opened. May wait for the distributed file system.
     ///
     /// # Errors
     /// Why the file has to be read through the mount.
-    fn find(&self, opened: &File) -> Result<Replica, Miss>;
+    fn find(&self, opened: &File, inode: u64) -> Result<Replica, Miss>;
 }
 
 /// A local file that holds what a file of the distributed mount does.
@@ -114,15 +116,17 @@ pub struct Replicas {
 
 impl Replicas {
     /// Looks what the source is, and whether its files can be read where they lie. `source` is a directory
-    /// that is open for reading, found at `path`.
+    /// that is open for reading.
     ///
     /// # Errors
     /// Why not, if it is asked for by name.
-    pub fn new(requested: Locality, source: &File, path: &Path) -> Result<Self, String> {
+    pub fn new(config: &Config, source: &File) -> Result<Self, String> {
+        let (requested, path) = (config.locality, &config.source);
         let locator = match requested {
             Locality::Off => Err("not asked for".to_owned()),
-            Locality::Auto => recognise(source, path),
+            Locality::Auto => recognise(source, config),
             Locality::Gluster => trusted(source, path).and_then(|()| gluster::open(source)),
+            Locality::Gfarm => trusted(source, path).and_then(|()| gfarm::open(source, config)),
         };
         match (&locator, requested) {
             (Ok(locator), _) => {
@@ -150,10 +154,10 @@ impl Replicas {
         self.locator.is_ok()
     }
 
-    /// A reader for one open file.
-    pub fn reader(&self) -> Option<Arc<Reader>> {
+    /// A reader for one open file, which was found as the inode of this number of the source.
+    pub fn reader(&self, inode: u64) -> Option<Arc<Reader>> {
         let locator = self.locator.as_ref().ok()?;
-        Some(Arc::new(Reader::new(locator.clone(), self.figures.clone())))
+        Some(Arc::new(Reader::new(locator.clone(), self.figures.clone(), inode)))
     }
 
     /// What is in force, and what was read.
@@ -169,10 +173,14 @@ impl Replicas {
 }
 
 /// The system behind the source.
-fn recognise(source: &File, path: &Path) -> Result<Arc<dyn Locator>, String> {
-    match gluster::is_behind(source) {
-        true => trusted(source, path).and_then(|()| gluster::open(source)),
-        false => Err("no distributed file system is known behind the source".to_owned()),
+fn recognise(source: &File, config: &Config) -> Result<Arc<dyn Locator>, String> {
+    let trusted = || trusted(source, &config.source);
+    if gluster::is_behind(source) {
+        trusted().and_then(|()| gluster::open(source))
+    } else if gfarm::is_behind(source) {
+        trusted().and_then(|()| gfarm::open(source, config))
+    } else {
+        Err("no distributed file system is known behind the source".to_owned())
     }
 }
 

@@ -78,12 +78,14 @@ enum State {
 pub struct Reader {
     locator: Arc<dyn Locator>,
     figures: Arc<Figures>,
+    /// Of the source.
+    inode: u64,
     state: Mutex<State>,
 }
 
 impl Reader {
-    pub(super) fn new(locator: Arc<dyn Locator>, figures: Arc<Figures>) -> Self {
-        Reader { locator, figures, state: Mutex::new(State::Unknown) }
+    pub(super) fn new(locator: Arc<dyn Locator>, figures: Arc<Figures>, inode: u64) -> Self {
+        Reader { locator, figures, inode, state: Mutex::new(State::Unknown) }
     }
 
     /// Up to `len` bytes from `offset` of the file that is open through the mount as `opened`; `None` if
@@ -130,7 +132,7 @@ impl Reader {
             return Err(Errno::EWOULDBLOCK);
         }
         // Not under the lock: the distributed file system may not answer for a while.
-        let found = self.locator.find(opened);
+        let found = self.locator.find(opened, self.inode);
         self.figures.checked(found.as_ref().err().copied());
         let at = Instant::now();
         let (state, replica) = match found {

@@ -390,7 +390,7 @@ fn find_replicas(config: &Config, mount: &File) -> std::result::Result<Replicas,
     };
     match against {
         Some(other) => Err(format!("-o locality={asked} does not go with {other}; leave out one")),
-        None => Replicas::new(asked, mount, &config.source),
+        None => Replicas::new(config, mount),
     }
 }
 

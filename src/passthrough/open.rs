@@ -218,7 +218,7 @@ impl Local {
         let file = shared(fd);
         inode.opened(&file);
         let reader = match self.inodes.part(inode.nodeid) {
-            Part::MAIN => self.replicas.reader(),
+            Part::MAIN => inode.number().and_then(|number| self.replicas.reader(number)),
             _ => None,
         };
         if !read_only {

@@ -9,6 +9,7 @@ pub mod fanotify;
 pub mod fuse_dev;
 pub mod fusectl;
 pub mod handle;
+pub(crate) mod libgfarm;
 pub mod mount;
 pub(crate) mod objfd;
 pub mod probe;

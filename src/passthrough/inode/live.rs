@@ -66,6 +66,14 @@ impl Inode {
         }
     }
 
+    /// Its number on a source that has no handles.
+    pub(in crate::passthrough) fn number(&self) -> Option<u64> {
+        match self.key {
+            Key::Number { ino, .. } => Some(ino),
+            Key::Handle(_) => None,
+        }
+    }
+
     pub(super) fn slot(&self) -> MutexGuard<'_, Slot> {
         self.fd.lock().unwrap_or_else(PoisonError::into_inner)
     }
