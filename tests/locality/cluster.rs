@@ -36,7 +36,8 @@ impl Cluster {
         Ok(Some(cluster))
     }
 
-    fn ask(&self, what: &str) -> Result<String, String> {
+    /// Runs the script: `up` brings up what does not run.
+    pub(crate) fn ask(&self, what: &str) -> Result<String, String> {
         let script = Path::new(SCRIPTS).join(self.script);
         tool(script, "nothing").arg(what).arg(&self.folder).limit(Duration::from_secs(120)).run()
     }

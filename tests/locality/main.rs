@@ -9,6 +9,7 @@ mod alone;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod gfarm;
 mod gluster;
 #[path = "../workloads/tool.rs"]
 #[allow(dead_code, reason = "the workloads use more of it")]
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
     args.test_threads = args.test_threads.or(Some(4));
     let limit = TIME_LIMIT + torture::duration();
     if args.list {
-        let listed = trials(limit, &gluster::TESTS, None);
+        let mut listed = trials(limit, &gluster::TESTS, None);
+        listed.extend(trials(limit, &gfarm::TESTS, None));
         return libtest_mimic::run(&args, listed).exit_code();
     }
     let rings = alone::enter().and_then(|()| Rings::on());
@@ -41,10 +43,15 @@ fn main() -> ExitCode {
     let Some(gluster) = alone::or_tell("tests on GlusterFS", gluster::Ground::prepare()) else {
         return ExitCode::FAILURE;
     };
-    let gluster = gluster.map(Arc::new);
-    let all = on("GlusterFS", gluster.as_ref(), trials(limit, &gluster::TESTS, gluster.as_ref()));
+    let Some(gfarm) = alone::or_tell("tests on Gfarm", gfarm::Ground::prepare()) else {
+        return ExitCode::FAILURE;
+    };
+    let (gluster, gfarm) = (gluster.map(Arc::new), gfarm.map(Arc::new));
+    let mut all =
+        on("GlusterFS", gluster.as_ref(), trials(limit, &gluster::TESTS, gluster.as_ref()));
+    all.extend(on("Gfarm", gfarm.as_ref(), trials(limit, &gfarm::TESTS, gfarm.as_ref())));
     let conclusion = libtest_mimic::run(&args, all);
-    drop(gluster);
+    drop((gluster, gfarm));
     drop(rings);
     census.conclude(&conclusion, &[])
 }

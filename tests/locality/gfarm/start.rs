@@ -1,0 +1,71 @@
+//! What is looked at before anything is mounted, or with the first file.
+
+use std::fs;
+use std::path::Path;
+
+use super::cases::{expect, read, text};
+use super::ground::{Ground, NODES};
+use crate::tool::tool;
+
+/// Tries to mount node 1 of the cluster, or `source`, which must be refused for a reason that says
+/// `part`.
+fn is_refused(ground: &Ground, source: &Path, options: &str, part: &str) -> Result<(), String> {
+    let above = ground.folder.join("above-refused");
+    fs::create_dir_all(&above).map_err(text)?;
+    let net = format!("--net={}", ground.folder.join("net").display());
+    let fusewire = env!("CARGO_BIN_EXE_fusewire");
+    let command = tool("nsenter", "util-linux").args([&*net, fusewire, "mount"]);
+    let output = command.args([source, &above]).args(["-o", options]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        let _ = tool("umount", "mount").arg(&above).run();
+        return Err(format!("{options} is not refused"));
+    }
+    match said.contains(part) {
+        true => Ok(()),
+        false => Err(format!("{options} is refused, but does not say {part:?}: {said}")),
+    }
+}
+
+pub(crate) fn refused(ground: &Ground) -> Result<(), String> {
+    let _turn = ground.turn();
+    let node = ground.folder.join("node1");
+    let config = format!("gfarm_config={}", ground.folder.join("gfarm2.conf").display());
+    let spool = ground.folder.join("spool1");
+    let good = ground.options();
+    is_refused(ground, &ground.folder, &good, "no FUSE mount")?;
+    is_refused(ground, &node, "locality=gfarm", "gfarm_spool=PATH")?;
+    let elsewhere = format!("locality=gfarm,gfarm_spool=/nowhere,{config}");
+    is_refused(ground, &node, &elsewhere, "/nowhere is not the spool of a storage node")?;
+    let other = ground.options_with(Path::new("/etc"), NODES[0]);
+    is_refused(ground, &node, &other, "/etc is not the spool of a storage node")?;
+    let stranger = ground.options_with(&spool, "stranger");
+    is_refused(ground, &node, &stranger, "stranger is no storage node")?;
+    let nothing = ground.folder.join("nothing.conf");
+    let unconfigured = format!(
+        "locality=gfarm,gfarm_spool={},gfarm_host={},gfarm_config={}",
+        spool.display(),
+        NODES[0],
+        nothing.display()
+    );
+    is_refused(ground, &node, &unconfigured, "ask Gfarm")
+}
+
+/// The spool of the other node has files of the same numbers; it is found out with the first of them.
+pub(crate) fn with_another_spool(ground: &Ground) -> Result<(), String> {
+    let _turn = ground.turn();
+    let bytes = b"the same on both";
+    ground.store("both", bytes, 1)?;
+    ground.replicate("both", 2)?;
+    let options = ground.options_with(&ground.folder.join("spool2"), NODES[0]);
+    let daemon = ground.mount("other-spool", &options)?;
+    expect("what is read", &read(&daemon, "both")?, bytes)?;
+    let figures = ground.figures(&daemon)?;
+    if figures.replica_reads != 0 || figures.misses.get("failed").is_none() {
+        return Err(format!("the spool of another node is believed: {figures:?}"));
+    }
+    match daemon.report().contains("is not the spool of this machine's storage node") {
+        true => Ok(()),
+        false => Err(format!("nothing is said of it: {}", daemon.report())),
+    }
+}
