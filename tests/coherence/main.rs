@@ -2,7 +2,8 @@
 //! missed however many there are and whatever happens meanwhile.
 //!
 //! `cargo test --test coherence -- storm` runs a family; `FUSEWIRE_STORM_SECONDS=60` has the storm last
-//! for so long instead of 10 seconds. It needs root and /dev/fuse. After the last test no mount,
+//! for so long instead of 10 seconds, `FUSEWIRE_STORM_OPTIONS=transport=dev` mounts with these options
+//! for it. It needs root and /dev/fuse. After the last test no mount,
 //! process, descriptor or loop device may be left.
 
 #[path = "../workloads/alone.rs"]
@@ -143,7 +144,8 @@ fn main() -> ExitCode {
     let Some(disk) = disk else { return ExitCode::FAILURE };
     let image = disk.path().with_file_name("ext4.image");
     let ground = Arc::new(Ground { disk, numbers: AtomicU32::new(0) });
-    let conclusion = libtest_mimic::run(&args, trials(TIME_LIMIT, TESTS, Some(&ground)));
+    let limit = TIME_LIMIT + storm::lasts();
+    let conclusion = libtest_mimic::run(&args, trials(limit, TESTS, Some(&ground)));
     drop(ground);
     census.conclude(&conclusion, &[image])
 }

@@ -9,12 +9,16 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fusewire::metrics::snapshot::Snapshot;
 use nix::sys::signal::Signal;
 
+use crate::common::daemon::Daemon;
 use crate::common::tree::{describe, differences};
 use crate::helper;
 use crate::{Ground, until};
 
+/// Parts of a storm, after each of which both sides are compared.
+const PARTS: u32 = 5;
 const SIDES: u64 = 2;
 /// Few, so that both sides meet in them.
 const DIRECTORIES: u64 = 4;
@@ -97,18 +101,35 @@ fn prepare(source: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// When it is over, the mount shows what the source holds.
-pub(crate) fn both_sides(ground: &Ground) -> Result<(), String> {
+/// How long it lasts.
+pub(crate) fn lasts() -> Duration {
     let seconds = std::env::var("FUSEWIRE_STORM_SECONDS").ok().and_then(|text| text.parse().ok());
-    let time = Duration::from_secs(seconds.unwrap_or(10));
-    let daemon = ground.watched()?;
-    prepare(&daemon.source)?;
-    let acts = rage(&daemon.source, &daemon.mountpoint, time, &AtomicBool::new(false));
-    let compared = || differences(&describe(&daemon.source), &describe(&daemon.mountpoint));
-    let same = until("both sides are the same", || compared().is_empty());
-    let coherence = daemon.stats()?.coherence;
-    println!("{acts} operations, then {coherence:?}");
-    same.map(drop).map_err(|reason| format!("{reason}:\n{}", compared().join("\n")))
+    Duration::from_secs(seconds.unwrap_or(10))
+}
+
+/// After each part of it the mount shows what the source holds, and the daemon has not grown.
+pub(crate) fn both_sides(ground: &Ground) -> Result<(), String> {
+    let options = std::env::var("FUSEWIRE_STORM_OPTIONS").unwrap_or_default();
+    let (source, mountpoint) = ground.pair();
+    let options = format!("coherence=watch,{options}");
+    let daemon = Daemon::start(&source, &mountpoint, "auto", options.trim_end_matches(','))?;
+    prepare(&source)?;
+    let compared = || differences(&describe(&source), &describe(&mountpoint));
+    let part = lasts() / PARTS;
+    let (mut acts, mut grown) = (0, Vec::new());
+    for _ in 0..PARTS {
+        acts += rage(&source, &mountpoint, part, &AtomicBool::new(false));
+        until("both sides are the same", || compared().is_empty())
+            .map_err(|reason| format!("{reason}:\n{}", compared().join("\n")))?;
+        let Snapshot { coherence, live, .. } = daemon.stats()?;
+        println!("{acts} operations, then {coherence:?}, {live:?}");
+        grown.push(live);
+    }
+    let (first, last) = (&grown[0], &grown[grown.len() - 1]);
+    match last.fds <= first.fds + 64 && last.rss_bytes <= first.rss_bytes + (16 << 20) {
+        true => Ok(()),
+        false => Err(format!("the daemon has grown: {grown:?}")),
+    }
 }
 
 /// A daemon that is killed in it leaves nobody waiting, not even where `fusewire notify` was.
