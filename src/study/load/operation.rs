@@ -185,6 +185,9 @@ impl Share {
                 Err(Errno::ENOENT) => break,
                 result => result.map(drop)?,
             }
+            if self.operation == Operation::Readlink {
+                readlinkat(&self.dir, name.as_c_str())?;
+            }
         }
         Ok(())
     }
