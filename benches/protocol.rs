@@ -3,9 +3,13 @@
 
 use std::fs::File;
 use std::hint::black_box;
-use std::time::Duration;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use zerocopy::IntoBytes;
 
 use fusewire::abi;
@@ -14,7 +18,7 @@ use fusewire::dispatch::dispatch;
 use fusewire::fs::{
     Attributes, Caller, DirEntry, DirSink, Entry, Errno, Fh, Filesystem, Name, NodeId, Result,
 };
-use fusewire::passthrough::Local;
+use fusewire::passthrough::{Local, TableAlone};
 use fusewire::protocol::decode::{Dialect, Frame, Request, decode};
 use fusewire::protocol::encode::{self, ReplyBuf};
 use golden::{Aligned, Wire, golden, request};
@@ -32,6 +36,7 @@ fn main() {
     decoding(&mut criterion);
     encoding(&mut criterion);
     dispatching(&mut criterion);
+    inodes(&mut criterion);
     local(&mut criterion);
     criterion.final_summary();
 }
@@ -167,6 +172,64 @@ fn dispatching(criterion: &mut Criterion) {
             });
         });
     }
+}
+
+/// The inode table alone, by one thread and by two on two CPUs, which meet at the locks of its shards.
+fn inodes(criterion: &mut Criterion) {
+    const INODES: u32 = 100_000;
+    let table = TableAlone::new(2 * INODES as usize).expect("a table: / needs file handles");
+    let look_up = |number| table.look_up(number).expect("it is new, or known");
+    // Neighbours in number lie in different shards.
+    let ids: Vec<_> = (1..=INODES).map(|number| look_up(number * 7)).collect();
+    let find = |thread: usize, turn: u64| {
+        let index = usize::try_from(turn).unwrap_or(0) * 31 + thread * ids.len() / 2;
+        table.find(black_box(ids[index % ids.len()])).expect("it is known");
+    };
+    let find_one = |_, _| table.find(black_box(ids[0])).expect("it is known");
+    let insert = |thread: usize, turn: u64| {
+        let number = u32::try_from(turn % u64::from(INODES)).unwrap_or(0) * 7 + 1;
+        let nodeid = look_up(number + u32::try_from(thread).unwrap_or(0));
+        table.forget(black_box(nodeid));
+    };
+    let mut group = criterion.benchmark_group("inode table of 100,000");
+    let mut bench = |name: &str, operation: &(dyn Fn(usize, u64) + Sync)| {
+        for threads in [1, 2] {
+            group.bench_function(BenchmarkId::new(name, threads), |bencher| {
+                bencher.iter_custom(|turns| together(threads, turns, operation));
+            });
+        }
+    };
+    bench("find by nodeid", &find);
+    bench("find one and the same", &find_one);
+    bench("lookup of a new one and forget", &insert);
+}
+
+/// Has `threads` threads do `operation` so many times each; how long the last of them took.
+fn together(threads: usize, turns: u64, operation: &(dyn Fn(usize, u64) + Sync)) -> Duration {
+    let start = Barrier::new(threads);
+    let run = |thread| {
+        on_cpu(thread);
+        start.wait();
+        let began = Instant::now();
+        (0..turns).for_each(|turn| operation(thread, turn));
+        began.elapsed()
+    };
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        let times = running.into_iter().map(|thread| thread.join().expect("no panic"));
+        times.max().expect("one thread at least")
+    })
+}
+
+/// Binds the calling thread to one of the CPUs that it may run on, the `index`th if there are so many.
+fn on_cpu(index: usize) {
+    let own = Pid::from_raw(0);
+    let allowed = sched_getaffinity(own).expect("its own affinity");
+    let cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let cpus: Vec<_> = cpus.collect();
+    let mut set = CpuSet::new();
+    set.set(cpus[index % cpus.len()]).expect("it runs there");
+    sched_setaffinity(own, &set).expect("it may run there");
 }
 
 /// The inode table under the passthrough file system, by what goes through it and does least

@@ -21,6 +21,7 @@ use super::shard::SHARDS;
 use crate::fs::{NodeId, Result};
 use crate::sys::handle::FileHandle;
 
+pub(super) mod alone;
 mod find;
 mod known;
 mod live;

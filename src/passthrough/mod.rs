@@ -54,6 +54,9 @@ use inode::{Access, InodeTable, Part};
 use streams::Streams;
 use submounts::Submount;
 
+#[doc(hidden)]
+pub use inode::alone::TableAlone;
+
 /// Not in the C library's list.
 const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
 
