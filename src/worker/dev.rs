@@ -153,7 +153,7 @@ fn serve_ahead<F: Filesystem + ?Sized>(
         Err(errno) => line.reply_error(header.unique, errno),
     };
     let sent = sent.map_err(|errno| refused(line, &header, errno));
-    record(shard, &header, arrived, result.and_then(|_| sent));
+    record(shard, &header, arrived, result.and(sent));
     true
 }
 
