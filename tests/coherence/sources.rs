@@ -97,11 +97,13 @@ pub(crate) fn failing(ground: &Ground) -> Result<(), String> {
     let options = "coherence=watch";
     let daemon = Daemon::start_prepared(&[], &source, &mountpoint, "auto", options, prepare)?;
     shows_changes(&daemon, "watch", "")?;
-    let read = || fs::read_to_string(mountpoint.join("g")).unwrap_or_default();
     fails.store(true, SeqCst);
-    for text in ["first", "second"] {
-        fs::write(source.join("g"), text).map_err(|error| error.to_string())?;
-        until(&format!("{text} is read"), || read() == text)?;
+    // The thread waits already when the first comes, and is told of it.
+    for name in ["first", "second"] {
+        let here = mountpoint.join(name);
+        assert!(!here.exists());
+        fs::write(source.join(name), "").map_err(|error| error.to_string())?;
+        until(&format!("{name} is there"), || here.exists())?;
     }
     fails.store(false, SeqCst);
     fs::remove_file(source.join("g")).map_err(|error| error.to_string())?;
