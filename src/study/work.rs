@@ -51,7 +51,7 @@ pub struct Fio {
     pub size_mib: u32,
     /// Whether it ends, before its time, when all of the file was read: what is read a second time is
     /// no longer cold.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_once: bool,
 }
 
@@ -184,12 +184,6 @@ pub enum Task {
     Remove,
     /// make of a small C program.
     Build,
-}
-
-// serde wants it so.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 impl Operation {
