@@ -303,6 +303,11 @@ impl DataPath {
         }
     }
 
+    /// Whether the kernel reads and writes what it can by itself.
+    pub(super) fn passes_through(&self) -> bool {
+        self.registrar.is_some()
+    }
+
     /// `passthrough` or `copy`, and why not the former.
     pub(super) fn describe(&self) -> (&'static str, Option<String>) {
         let mode = if self.registrar.is_some() { "passthrough" } else { "copy" };

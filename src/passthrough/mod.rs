@@ -63,6 +63,9 @@ const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
 /// File systems that open a file without asking anybody.
 const LOCAL: [FsType; 4] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC];
 
+/// File systems whose copy_file_range is the kernel's own, by way of a pipe.
+const PLAIN: [FsType; 2] = [EXT4_SUPER_MAGIC, TMPFS_MAGIC];
+
 /// File systems behind which there is another program, here or on other machines. What was written is
 /// theirs only once it is closed, and close(2) tells if they could not take it.
 const REMOTE: [FsType; 12] = [
@@ -116,6 +119,8 @@ struct Settings {
     has_reserve: bool,
     /// Opening a file of the source for reading is nothing that could fail.
     opens_surely: bool,
+    /// Copying within the source is reading and writing: no two files can share what they hold.
+    copies_plainly: bool,
     /// Closing a file of the source is what makes the source take what was written to it.
     closing_tells: bool,
     /// The same of one that is mounted inside the source.
@@ -219,6 +224,7 @@ impl Local {
             stack_depth: if kinds().any(is_stacked) { 2 } else { 1 },
             has_reserve: kinds().any(|kind| kind == EXT4_SUPER_MAGIC),
             opens_surely: handles_work && LOCAL.contains(&kind),
+            copies_plainly: kinds().all(|kind| PLAIN.contains(&kind)),
             closing_tells: REMOTE.contains(&kind),
             closing_tells_inside: others.iter().any(|other| REMOTE.contains(&other.kind)),
             owner: nix::unistd::getuid().as_raw(),

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::errno::Errno;
-use nix::fcntl::AT_FDCWD;
+use nix::fcntl::{AT_FDCWD, copy_file_range};
 use nix::sys::stat::UtimensatFlags::FollowSymlink;
 use nix::sys::stat::{FileStat, fstat, lstat, utimensat};
 use nix::sys::time::TimeSpec;
@@ -84,6 +84,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
     writing(once("create + write + close", |at| write(at, "new"))),
     writing(once("stat after writing", |at| stat(at, "new").map(drop))),
     writing(once("open + append + close, again", |at| append(at, "new"))),
+    writing(after(
+        |at| copy(at, "read", "copied"),
+        "open + create + copy_file_range",
+        |at| copy(at, "read", "copied-again"),
+    )),
     writing(after(
         |at| stat(at, "doomed").map(drop),
         "unlink",
@@ -173,6 +178,14 @@ fn cat(at: &Path, name: &str) -> io::Result<()> {
 
 fn write(at: &Path, name: &str) -> io::Result<()> {
     File::create_new(at.join(name))?.write_all(b"hello")
+}
+
+fn copy(at: &Path, from: &str, to: &str) -> io::Result<()> {
+    let (from, to) = (File::open(at.join(from))?, File::create_new(at.join(to))?);
+    match copy_file_range(&from, None, &to, None, 64)? {
+        0 => Err(io::Error::other("nothing was copied")),
+        _ => Ok(()),
+    }
 }
 
 fn append(at: &Path, name: &str) -> io::Result<()> {
