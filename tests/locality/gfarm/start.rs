@@ -61,7 +61,7 @@ pub(crate) fn with_another_spool(ground: &Ground) -> Result<(), String> {
     let daemon = ground.mount("other-spool", &options)?;
     expect("what is read", &read(&daemon, "both")?, bytes)?;
     let figures = ground.figures(&daemon)?;
-    if figures.replica_reads != 0 || figures.misses.get("failed").is_none() {
+    if figures.replica_reads != 0 || !figures.misses.contains_key("failed") {
         return Err(format!("the spool of another node is believed: {figures:?}"));
     }
     match daemon.report().contains("is not the spool of this machine's storage node") {
