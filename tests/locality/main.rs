@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::limit::trials;
+use common::limit::{Body, trials};
 use common::rings::Rings;
 use libtest_mimic::{Arguments, Trial};
 
@@ -29,10 +29,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(180);
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = args.test_threads.or(Some(4));
-    let limit = TIME_LIMIT + torture::duration();
     if args.list {
-        let mut listed = trials(limit, &gluster::TESTS, None);
-        listed.extend(trials(limit, &gfarm::TESTS, None));
+        let mut listed = trials(TIME_LIMIT, &gluster::TESTS, None);
+        listed.extend(trials(TIME_LIMIT, &gfarm::TESTS, None));
         return libtest_mimic::run(&args, listed).exit_code();
     }
     let rings = alone::enter().and_then(|()| Rings::on());
@@ -40,29 +39,40 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let census = alone::Census::take();
-    let Some(gluster) = alone::or_tell("tests on GlusterFS", gluster::Ground::prepare()) else {
+    let gluster = prepare(&args, "GlusterFS", &gluster::TESTS, gluster::Ground::prepare);
+    let Some((gluster, mut all)) = alone::or_tell("tests on GlusterFS", gluster) else {
         return ExitCode::FAILURE;
     };
-    let Some(gfarm) = alone::or_tell("tests on Gfarm", gfarm::Ground::prepare()) else {
+    let gfarm = prepare(&args, "Gfarm", &gfarm::TESTS, gfarm::Ground::prepare);
+    let Some((gfarm, others)) = alone::or_tell("tests on Gfarm", gfarm) else {
         return ExitCode::FAILURE;
     };
-    let (gluster, gfarm) = (gluster.map(Arc::new), gfarm.map(Arc::new));
-    let mut all =
-        on("GlusterFS", gluster.as_ref(), trials(limit, &gluster::TESTS, gluster.as_ref()));
-    all.extend(on("Gfarm", gfarm.as_ref(), trials(limit, &gfarm::TESTS, gfarm.as_ref())));
+    all.extend(others);
     let conclusion = libtest_mimic::run(&args, all);
     drop((gluster, gfarm));
     drop(rings);
     census.conclude(&conclusion, &[])
 }
 
-/// The tests on `system`; without one they are shown as ignored, and loudly.
-fn on<G>(system: &str, ground: Option<&Arc<G>>, trials: Vec<Trial>) -> Vec<Trial> {
-    if ground.is_some() {
-        return trials;
+/// What the tests on `system` stand on, if any of them is to be run, and them: without it they are shown
+/// as ignored, and loudly.
+fn prepare<G: Send + Sync + 'static>(
+    args: &Arguments,
+    system: &str,
+    tests: &[(&'static str, Body<G>)],
+    ground: fn() -> Result<Option<G>, String>,
+) -> Result<(Option<Arc<G>>, Vec<Trial>), String> {
+    let wanted = |name: &str| args.filter.as_ref().is_none_or(|filter| name.contains(&**filter));
+    if !tests.iter().any(|(name, _)| wanted(name)) {
+        return Ok((None, Vec::new()));
     }
-    eprintln!(
-        "\n*** {system} is not installed: NONE of the tests on it run; scripts/test.sh installs it ***\n"
-    );
-    trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect()
+    let ground = ground()?.map(Arc::new);
+    let mut trials = trials(TIME_LIMIT + torture::duration(), tests, ground.as_ref());
+    if ground.is_none() {
+        eprintln!(
+            "\n*** {system} is not installed: NONE of the tests on it run; scripts/test.sh installs it ***\n"
+        );
+        trials = trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect();
+    }
+    Ok((ground, trials))
 }

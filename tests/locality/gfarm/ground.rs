@@ -66,11 +66,19 @@ impl Ground {
         tool.args(command).arg(at).run()
     }
 
-    /// What a daemon has read where. READs are counted a moment after they are answered.
+    /// What a daemon has read where. READs are counted a moment after they are answered, and a mount
+    /// shows a moment before its daemon can be asked.
     pub(crate) fn figures(&self, daemon: &Daemon) -> Result<Locality, String> {
+        let deadline = Instant::now() + Duration::from_secs(15);
         let mut last = None;
         loop {
-            let shown = self.fusewire(&["stats", "--json"], &daemon.mountpoint)?;
+            let shown = match self.fusewire(&["stats", "--json"], &daemon.mountpoint) {
+                Err(_) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(20));
+                    continue;
+                }
+                shown => shown?,
+            };
             let now: Snapshot = serde_json::from_str(&shown).map_err(|error| error.to_string())?;
             if last.as_ref() == Some(&now.locality) {
                 return Ok(now.locality);

@@ -1,14 +1,20 @@
 //! Readers against writers on both nodes.
 
+use std::fs;
+
 use super::cases::distrustful;
 use super::ground::Ground;
 use crate::torture;
 
 pub(crate) fn tortured(ground: &Ground) -> Result<(), String> {
     let _turn = ground.turn();
+    let nodes = [1, 2].map(|node| ground.node(node, "torture"));
+    fs::create_dir(&nodes[0]).map_err(|error| error.to_string())?;
+    // Whatever is written there is to be on both nodes: now one has the newest, now the other, now both.
+    ground.client("gfncopy", &["-s", "2", "/torture"])?;
     let daemon = ground.mount("torture", &distrustful(ground))?;
-    let nodes = [1, 2].map(|node| ground.node(node, ""));
-    let (reads, writes) = torture::run(&daemon.mountpoint, [&nodes[0], &nodes[1]])?;
+    let above = daemon.mountpoint.join("torture");
+    let (reads, writes) = torture::run(&above, [&nodes[0], &nodes[1]])?;
     let figures = ground.figures(&daemon)?;
     eprintln!("gfarm: {reads} blocks read, {writes} times written; {figures:?}");
     match figures.replica_reads > 0 {
