@@ -39,6 +39,8 @@ pub struct Config {
     pub one_file_system: bool,
     /// Where the bytes of a distributed file system's files are read.
     pub locality: Locality,
+    /// How long a local file that holds the bytes of another is trusted once it was found.
+    pub replica: ReplicaTrust,
     /// Gfarm's storage node on this machine.
     pub gfarm: Gfarm,
     /// What keeps the kernel's caches true to a source that others change, too.
@@ -74,6 +76,7 @@ impl Config {
             xattr: true,
             one_file_system: false,
             locality: Locality::Off,
+            replica: ReplicaTrust::Checked,
             gfarm: Gfarm::default(),
             coherence: Coherence::Auto,
             notifier: None,
@@ -194,6 +197,17 @@ pub struct Gfarm {
     pub host: Option<String>,
     /// Gfarm's configuration, if it is not where Gfarm looks for it. Absolute.
     pub configuration: Option<PathBuf>,
+}
+
+/// How long a local file that holds the bytes of another is trusted once it was found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReplicaTrust {
+    /// For one READ.
+    #[default]
+    Checked,
+    /// Until it is closed: the kernel reads it by itself. The user promises that no storage is lost, moved
+    /// or rebalanced while files are open. On read-only mounts.
+    Held,
 }
 
 /// How requests come.

@@ -12,7 +12,9 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use super::Mount;
-use crate::config::{Coherence, DataMode, DevIo, Locality, Profile, Sched, Transport};
+use crate::config::{
+    Coherence, DataMode, DevIo, Locality, Profile, ReplicaTrust, Sched, Transport,
+};
 
 /// A `-o` argument that can not be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -177,6 +179,16 @@ const TABLE: &[(&str, Takes)] = &[
             accepts: "off, auto, gluster or gfarm",
             set: |mount, value| {
                 mount.config.locality = Locality::from_str(value, false).ok()?;
+                Some(())
+            },
+        },
+    ),
+    (
+        "replica",
+        Value {
+            accepts: "checked or held",
+            set: |mount, value| {
+                mount.config.replica = ReplicaTrust::from_str(value, false).ok()?;
                 Some(())
             },
         },
@@ -362,9 +374,10 @@ const TABLE: &[(&str, Takes)] = &[
 ];
 
 /// Keys that say how a source is shown.
-const OF_A_SOURCE: [&str; 13] = [
+const OF_A_SOURCE: [&str; 14] = [
     "data",
     "locality",
+    "replica",
     "gfarm_spool",
     "gfarm_host",
     "gfarm_config",

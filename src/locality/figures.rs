@@ -10,6 +10,7 @@ pub(super) struct Figures {
     reads: AtomicU64,
     bytes: AtomicU64,
     through: AtomicU64,
+    held: AtomicU64,
     checks: AtomicU64,
     misses: [AtomicU64; Miss::ALL.len()],
 }
@@ -24,6 +25,11 @@ impl Figures {
     /// A READ has to go through the mount.
     pub(super) fn read_through(&self) {
         self.through.fetch_add(1, Relaxed);
+    }
+
+    /// The kernel is given a replica to read by itself.
+    pub(super) fn held(&self) {
+        self.held.fetch_add(1, Relaxed);
     }
 
     /// A replica was looked for.
@@ -43,6 +49,7 @@ impl Figures {
             replica_reads: figure(&self.reads),
             replica_bytes: figure(&self.bytes),
             mount_reads: figure(&self.through),
+            held_opens: figure(&self.held),
             checks: figure(&self.checks),
             misses: misses.map(|(miss, count)| (miss.name().to_owned(), count)).collect(),
             ..base

@@ -5,10 +5,11 @@
 //! if it may be read there as it is now. [`Reader`] has each READ answered from that file as long as
 //! nothing about it changes, and says so if something does, upon which the mount is asked.
 //!
-//! The kernel is not given such a file as a backing file: it would read it until the last close, and no
-//! call takes it back. A rebalance empties a brick's file while it is open, and a brick that has lost its
-//! network goes stale; a mapping of a writer would go behind the distributed file system's back. What
-//! was read stays in FUSE's page cache, where reading it again costs no request either.
+//! The kernel is not given such a file as a backing file unless the user says so (`replica=held`): it
+//! would read it until the last close, and no call takes it back. A rebalance empties a brick's file while
+//! it is open, and a brick that has lost its network goes stale; a mapping of a writer would go behind the
+//! distributed file system's back. What was read stays in FUSE's page cache, where reading it again costs
+//! no request either.
 
 mod figures;
 mod gfarm;
@@ -158,6 +159,17 @@ impl Replicas {
     pub fn reader(&self, inode: u64) -> Option<Arc<Reader>> {
         let locator = self.locator.as_ref().ok()?;
         Some(Arc::new(Reader::new(locator.clone(), self.figures.clone(), inode)))
+    }
+
+    /// The file that holds the bytes of `opened`, found as `inode`, for as long as it is trusted; counted.
+    /// `None` if there is none now.
+    pub fn find(&self, opened: &File, inode: u64) -> Option<Replica> {
+        let found = self.locator.as_ref().ok()?.find(opened, inode);
+        self.figures.checked(found.as_ref().err().copied());
+        if found.is_ok() {
+            self.figures.held();
+        }
+        found.ok()
     }
 
     /// What is in force, and what was read.

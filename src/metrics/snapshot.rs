@@ -120,6 +120,9 @@ pub struct Locality {
     pub replica_bytes: u64,
     /// READs that went through the source.
     pub mount_reads: u64,
+    /// Opens that gave such a file to the kernel, which reads it without a READ.
+    #[serde(default)]
+    pub held_opens: u64,
     /// Times that it was looked whether there is such a file, and whether it may be read.
     pub checks: u64,
     /// Of these, those that found none, by what was the matter.

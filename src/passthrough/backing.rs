@@ -9,6 +9,7 @@
 //! The counts here lag behind the kernel's, because RELEASE is sent after the fact. They lag on the
 //! safe side: a file that seems still open gets the mode it had.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -16,6 +17,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
 use nix::unistd::Uid;
 use tracing::{info, warn};
 
@@ -83,8 +85,13 @@ struct Backing {
     id: BackingId,
     /// The kernel can not fail to open it for reading.
     opens: bool,
+    /// Which file it is, if it is not the inode's own.
+    replica: Option<Identity>,
     registrar: Arc<Registrar>,
 }
+
+/// Device and number of a file.
+pub(super) type Identity = (u64, u64);
 
 /// A file that may be registered.
 #[derive(Debug)]
@@ -94,18 +101,27 @@ pub(super) struct Candidate {
     pub(super) object: Arc<OwnedFd>,
     /// `stx_attributes` of statx(2).
     pub(super) attributes: u64,
+    /// Which file it is, if it is not the inode's own.
+    pub(super) replica: Option<Identity>,
 }
 
 impl Candidate {
     /// The file behind an O_PATH descriptor.
     pub(super) fn of(object: Arc<OwnedFd>) -> Result<Self, Errno> {
         let attributes = objfd::statx(object.as_fd(), 0, 0)?.attributes;
-        Ok(Candidate { object, attributes })
+        Ok(Candidate { object, attributes, replica: None })
+    }
+
+    /// A file that holds the bytes of another.
+    pub(super) fn replica(file: File) -> Result<Self, Errno> {
+        let stat = fstat(&file)?;
+        let candidate = Candidate::of(Arc::new(file.into()))?;
+        Ok(Candidate { replica: Some((stat.st_dev, stat.st_ino)), ..candidate })
     }
 
     /// A file that was just made, which has no attributes: none of them is inherited.
     pub(super) fn made(object: Arc<OwnedFd>) -> Result<Self, Errno> {
-        Ok(Candidate { object, attributes: 0 })
+        Ok(Candidate { object, attributes: 0, replica: None })
     }
 }
 
@@ -252,6 +268,25 @@ impl DataPath {
         state.open(preferred, || self.register(at_hand?))
     }
 
+    /// Decides how a new open of `inode` does its I/O where the kernel reads nothing but replicas: from
+    /// this one, unless others have it read another; then, or without one, by requests.
+    pub(super) fn open_replica(&self, inode: &Inode, replica: Option<Candidate>) -> IoMode {
+        let mut state = inode.data.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = replica.as_ref().and_then(|candidate| candidate.replica);
+        let preferred = match &state.backing {
+            Some(backing) if state.passthrough > 0 && backing.replica != wanted => {
+                Preferred::Cached
+            }
+            _ if wanted.is_none() => Preferred::Cached,
+            _ => Preferred::Passthrough,
+        };
+        if state.passthrough == 0 {
+            // It may be another file by now.
+            state.backing = None;
+        }
+        state.open(preferred, || self.register(Ok(replica?)))
+    }
+
     /// Opens `inode` for somebody who reads, and whom the kernel serves by itself: it opens the source's
     /// file, and can not fail to, so that nobody else has to. `None` if that is not so.
     pub(super) fn open_unseen(
@@ -291,9 +326,14 @@ impl DataPath {
     fn register(&self, candidate: Result<Candidate, Errno>) -> Option<Backing> {
         let registrar = self.registrar.as_ref()?;
         let opens = |attributes| attributes & STATX_ATTR_GUARDED == 0;
-        match candidate.and_then(|file| Ok((registrar.register(&file)?, opens(file.attributes)))) {
-            Ok((Some(id), opens)) => Some(Backing { id, opens, registrar: registrar.clone() }),
-            Ok((None, _)) => None,
+        let register = |file: Candidate| {
+            Ok((registrar.register(&file)?, opens(file.attributes), file.replica))
+        };
+        match candidate.and_then(register) {
+            Ok((Some(id), opens, replica)) => {
+                Some(Backing { id, opens, replica, registrar: registrar.clone() })
+            }
+            Ok((None, ..)) => None,
             Err(errno) => {
                 if !registrar.warned.swap(true, Relaxed) {
                     warn!(%errno, "a file can not be passed through and is copied (said once)");

@@ -37,7 +37,7 @@ use nix::sys::statfs::{
 
 use crate::abi::{self, InitFlags};
 use crate::coherence::{Answer, Answers, Prospect, Trust, Upkeep};
-use crate::config::{Config, DataMode, Locality, MountOptions, Profile};
+use crate::config::{Config, DataMode, Locality, MountOptions, Profile, ReplicaTrust};
 use crate::fs::{
     Attributes, Caller, Data, DirSink, Entry, Fh, Filesystem, IoctlBuffers, Kernel, Name,
     Negotiated, NodeId, Opened, Payload, Rename, Result, SetXattr, StatxReply, Wanted,
@@ -106,6 +106,8 @@ struct Settings {
     data: DataMode,
     /// All data is asked for, whatever else could be had: who knows where it is read then.
     by_requests: bool,
+    /// The kernel reads by itself where the bytes of a file lie, and nothing else.
+    holds_replicas: bool,
     /// allow_other or default_permissions: the kernel checks every caller's permissions.
     kernel_checks: bool,
     /// The kernel opens files by itself, and asks by nodeid for what it reads.
@@ -216,7 +218,8 @@ impl Local {
             InodeTable::new(root, access, capacity).map_err(|errno| failed(errno.into()))?;
         let settings = Settings {
             data: config.data,
-            by_requests: replicas.any(),
+            by_requests: replicas.any() && config.replica == ReplicaTrust::Checked,
+            holds_replicas: replicas.any() && config.replica == ReplicaTrust::Held,
             kernel_checks: config.mount.allow_other || config.mount.default_permissions,
             opens_by_itself: config.profile == Profile::ReadMostly,
             xattr: config.xattr,
@@ -391,12 +394,27 @@ impl Local {
 /// Where the files of the source `mount`, a directory open for reading, are read.
 fn find_replicas(config: &Config, mount: &File) -> std::result::Result<Replicas, String> {
     let asked = config.locality;
+    let held = config.replica == ReplicaTrust::Held;
     let against = match (config.data, config.profile) {
         _ if asked == Locality::Off => None,
-        (DataMode::Passthrough, _) => Some("--data passthrough, which has the kernel ask nobody"),
         (_, Profile::ReadMostly) => Some("profile=read-mostly, which has the kernel open files"),
+        (DataMode::Passthrough, _) if !held => {
+            Some("--data passthrough, which has the kernel ask nobody")
+        }
+        (DataMode::Copy | DataMode::Splice, _) if held => {
+            Some("--data copy or splice, as replica=held has the kernel read by itself")
+        }
         _ => None,
     };
+    if held && asked == Locality::Off {
+        return Err(
+            "replica=held says how locality= is done: say which, as locality=auto".to_owned()
+        );
+    }
+    if held && !config.mount.ro {
+        return Err("replica=held takes a read-only mount, -o ro: who writes through a mapping would write \
+                    behind the distributed file system's back".to_owned());
+    }
     match against {
         Some(other) => Err(format!("-o locality={asked} does not go with {other}; leave out one")),
         None => Replicas::new(config, mount),

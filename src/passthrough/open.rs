@@ -190,8 +190,14 @@ impl Local {
         made: bool,
     ) -> Result<Opened> {
         let candidate = if made { Candidate::made } else { Candidate::of };
-        let mode =
-            self.data_path()?.open(&inode, preferred, || candidate(self.inodes.fd_of(&inode)?));
+        let file = shared(fd);
+        let mode = match self.settings.holds_replicas {
+            true => self.data_path()?.open_replica(&inode, self.replica(&inode, &file)?),
+            false => {
+                let fd = || candidate(self.inodes.fd_of(&inode)?);
+                self.data_path()?.open(&inode, preferred, fd)
+            }
+        };
         let read_only = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
         let (mut open_flags, backing) = match mode {
             IoMode::Passthrough(id) => (OpenFlags::PASSTHROUGH, Some(id)),
@@ -207,15 +213,14 @@ impl Local {
         }
         if mode == IoMode::Cached && self.trust(inode.nodeid).caches && inode.keeps_data() {
             // No error from here on: the open is counted.
-            let stays = fstat(&fd).is_ok_and(|stat| !self.moves_atime(&stat));
+            let stays = fstat(&file).is_ok_and(|stat| !self.moves_atime(&stat));
             open_flags.set(OpenFlags::KEEP_CACHE, stays);
         }
         let asked = !matches!(mode, IoMode::Passthrough(_));
         let direct_alignment = match flags.contains(OFlag::O_DIRECT) && asked {
-            true => objfd::direct_alignment(fd.as_fd()),
+            true => objfd::direct_alignment(file.as_fd()),
             false => 1,
         };
-        let file = shared(fd);
         inode.opened(&file);
         let reader = match self.inodes.part(inode.nodeid) {
             Part::MAIN => inode.number().and_then(|number| self.replicas.reader(number)),
@@ -236,6 +241,16 @@ impl Local {
             true => await_release(|| inode.is_passed_through()),
             false => Ok(()),
         }
+    }
+
+    /// What the kernel reads by itself instead of `opened`, until it is closed.
+    fn replica(&self, inode: &Inode, opened: &File) -> Result<Option<Candidate>> {
+        if self.inodes.part(inode.nodeid) != Part::MAIN {
+            return Ok(None);
+        }
+        self.wait_below(inode.nodeid)?;
+        let replica = inode.number().and_then(|number| self.replicas.find(opened, number));
+        replica.map(|replica| Candidate::replica(replica.file)).transpose()
     }
 
     /// Whether a read would move the access time, which one from FUSE's page cache does not: that it is

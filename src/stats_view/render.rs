@@ -167,8 +167,9 @@ fn local(now: &Locality) -> String {
     }
     let misses = now.misses.iter().map(|(miss, count)| format!(", {miss} {count}"));
     format!(
-        "{}, {} ({}) from this machine's disk, {} through the source; {}{}",
+        "{}, {} held, {} ({}) from this machine's disk, {} through the source; {}{}",
         now.mode,
+        counted(now.held_opens, "open"),
         counted(now.replica_reads, "READ"),
         bytes(now.replica_bytes),
         now.mount_reads,

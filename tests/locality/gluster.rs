@@ -26,7 +26,7 @@ use crate::torture;
 const PATIENCE: Duration = Duration::from_secs(30);
 const LENGTH: usize = 300_001;
 
-pub(crate) const TESTS: [(&str, Body<Ground>); 10] = [
+pub(crate) const TESTS: [(&str, Body<Ground>); 11] = [
     ("gluster::what_others_write", what_others_write),
     ("gluster::what_is_open_for_writing", what_is_open_for_writing),
     ("gluster::changes_while_open", changes_while_open),
@@ -37,6 +37,7 @@ pub(crate) const TESTS: [(&str, Body<Ground>); 10] = [
     ("gluster::files_that_are_moved", files_that_are_moved),
     ("gluster::marks", marks),
     ("gluster::permissions", permissions),
+    ("gluster::held", held),
 ];
 
 /// A cluster, and a fusewire over each volume.
@@ -101,6 +102,9 @@ fn refusals(cluster: &Cluster) -> Result<(), String> {
     for (source, options, words) in [
         (&plain, "locality=gluster", "the source is no FUSE mount"),
         (&mount, "locality=gluster,data=passthrough", "does not go with --data passthrough"),
+        (&mount, "locality=gluster,replica=held", "takes a read-only mount"),
+        (&mount, "replica=held,ro", "say which"),
+        (&mount, "locality=gluster,replica=held,ro,data=copy", "does not go with --data copy"),
         (&mount, "locality=gluster,profile=read-mostly", "does not go with profile=read-mostly"),
     ] {
         let output = fusewire().arg("mount").args([source, &above]).args(["-f", "-o", options]);
@@ -485,7 +489,9 @@ fn permissions(ground: &Ground) -> Result<(), String> {
                 .output()
         };
         let alice = cat(ALICE.uid)?;
-        expect("its owner reads it", alice.status.success() && alice.stdout == content)?;
+        let said = String::from_utf8_lossy(&alice.stderr);
+        let good = alice.status.success() && alice.stdout == content;
+        expect(&format!("its owner reads it: {said}"), good)?;
         let bob = cat(BOB.uid)?;
         expect("another user does not", !bob.status.success() && bob.stdout.is_empty())?;
         let mut first = [0; 1];
@@ -494,4 +500,42 @@ fn permissions(ground: &Ground) -> Result<(), String> {
         expect("root does", first[0] == content[0])?;
     }
     Ok(())
+}
+
+/// On a read-only mount the kernel may read a brick by itself: without a READ, and what others write there
+/// shows at once. What is not to be had there is read through the mount.
+fn held(ground: &Ground) -> Result<(), String> {
+    let _whole = ground.alone_on_repl.read().unwrap_or_else(PoisonError::into_inner);
+    let (below, above) = (ground.cluster.folder.join("repl1"), ground.cluster.folder.join("held"));
+    fs::create_dir(&above).map_err(text)?;
+    let there = ground.there("repl").join("held");
+    let (old, new) = (pattern(10, LENGTH), pattern(11, LENGTH));
+    write(&there, &old)?;
+    let options = "locality=gluster,replica=held,ro,transport=uring";
+    let daemon = exclusively(|| Daemon::start(&below, &above, "passthrough", options))?;
+    let began = Instant::now();
+    let reader = loop {
+        let reader = File::open(above.join("held")).map_err(text)?;
+        expect("as it was written", all_of(&reader)? == old)?;
+        if locality(&daemon)?.held_opens > 0 {
+            break reader;
+        }
+        expect("it is not held", began.elapsed() < PATIENCE)?;
+        thread::sleep(Duration::from_millis(100));
+    };
+    let reads = |daemon: &Daemon| -> Result<u64, String> {
+        Ok(daemon.settled()?.requests.get("READ").map_or(0, |figures| figures.count))
+    };
+    let before = reads(&daemon)?;
+    expect("read again", all_of(&reader)? == old)?;
+    let writer = OpenOptions::new().write(true).open(&there).map_err(text)?;
+    writer.write_all_at(&new, 0).and_then(|()| writer.sync_all()).map_err(text)?;
+    expect("what was written is there", all_of(&reader)? == new)?;
+    expect("the daemon was asked", reads(&daemon)? == before)?;
+    // It is open for writing elsewhere, or was a moment ago: a second open is not given the brick's file.
+    let second = File::open(above.join("held")).map_err(text)?;
+    expect("opened a second time", all_of(&second)? == new)?;
+    drop((second, reader, writer));
+    let second = File::open(above.join("held")).map_err(text)?;
+    expect("opened a third time", all_of(&second)? == new)
 }

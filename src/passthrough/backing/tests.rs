@@ -27,7 +27,7 @@ impl Ids {
         let id = BackingId(self.next);
         self.next += 1;
         self.registrar.registered.fetch_add(1, Relaxed);
-        Some(Backing { id, opens: self.opens, registrar: self.registrar.clone() })
+        Some(Backing { id, opens: self.opens, replica: None, registrar: self.registrar.clone() })
     }
 
     fn registered(&self) -> u64 {
