@@ -50,18 +50,25 @@ impl Local {
         }
     }
 
-    /// Makes a name by `make`, then looks it up.
+    /// Makes a name for an object of a `kind` by `make`, then looks it up. ESTALE if it is another's by
+    /// then, upon which the kernel looks again: the answer that it is a file would be EIO to who made
+    /// a directory.
     fn make(
         &self,
         parent: NodeId,
         name: Name<'_>,
+        kind: SFlag,
         make: impl FnOnce(&OwnedFd) -> Result<()>,
     ) -> Result<Entry> {
         let dir = self.inodes.fd(parent)?;
         make(&dir)?;
         let place = Place { parent, dir: dir.as_fd(), name };
         // What was just made is too young to be identified by its name.
-        self.entry(self.inodes.find_open(&place)?, &place, Keep::Fd)
+        let found = self.inodes.find_open(&place)?;
+        match split(found.stat.st_mode).0 == kind {
+            true => self.entry(found, &place, Keep::Fd),
+            false => Err(Errno::ESTALE),
+        }
     }
 
     pub(super) fn do_symlink(
@@ -71,7 +78,7 @@ impl Local {
         name: Name<'_>,
         target: &CStr,
     ) -> Result<Entry> {
-        self.make(parent, name, |parent| {
+        self.make(parent, name, SFlag::S_IFLNK, |parent| {
             let _as_caller = impersonate(caller.uid, caller.gid)?;
             symlinkat(target, parent, name.as_c_str())
         })
@@ -84,7 +91,7 @@ impl Local {
         name: Name<'_>,
         args: &abi::MknodIn,
     ) -> Result<Entry> {
-        self.make(parent, name, |parent| {
+        self.make(parent, name, split(args.mode).0, |parent| {
             let (kind, mode) = split(args.mode);
             prepare(args.umask, args.mode);
             let _as_caller = impersonate(caller.uid, caller.gid)?;
@@ -99,7 +106,7 @@ impl Local {
         name: Name<'_>,
         args: &abi::MkdirIn,
     ) -> Result<Entry> {
-        self.make(parent, name, |parent| {
+        self.make(parent, name, SFlag::S_IFDIR, |parent| {
             prepare(args.umask, args.mode);
             let _as_caller = impersonate(caller.uid, caller.gid)?;
             mkdirat(parent, name.as_c_str(), split(args.mode).1)
