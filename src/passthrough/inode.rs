@@ -223,7 +223,7 @@ impl InodeTable {
         let way = match key {
             Key::Number { .. } => {
                 if found.stat.st_nlink > 0 {
-                    self.part_from_predecessor(&key);
+                    self.part_from_predecessor(&key, fd.as_ref());
                 }
                 place.map(Place::way)
             }
@@ -253,8 +253,10 @@ impl InodeTable {
 
     /// An object with a name was found to be `key`. If the one that is known as that has none left, it
     /// was deleted behind our back and its number used again: behind another FUSE mount a descriptor
-    /// does not hold a number. It stays what it is for those who have it open.
-    fn part_from_predecessor(&self, key: &Key) {
+    /// does not hold a number. Nor does it hold the object where the server knows files by their names:
+    /// it shows what has the name now, of another number than `found`. It stays what it is for those who
+    /// have it open.
+    fn part_from_predecessor(&self, key: &Key, found: Option<&OwnedFd>) {
         let known = self.known(key).filter(|nodeid| *nodeid != NodeId::ROOT);
         let Some(inode) = known.and_then(|nodeid| self.live(nodeid)) else { return };
         let fd = inode.open_fd();
@@ -264,7 +266,10 @@ impl InodeTable {
             (None, None) => return,
         };
         let gone = match stat {
-            Ok(stat) => stat.st_nlink == 0,
+            Ok(stat) => {
+                let differs = |found: FileStat| found.st_ino != stat.st_ino;
+                stat.st_nlink == 0 || found.is_some_and(|found| fstat(found).is_ok_and(differs))
+            }
             Err(errno) => [Errno::ESTALE, Errno::ENOENT].contains(&errno),
         };
         if !gone {
