@@ -50,9 +50,9 @@ impl Local {
         }
     }
 
-    /// Makes a name for an object of a `kind` by `make`, then looks it up. ESTALE if it is another's by
-    /// then, upon which the kernel looks again: the answer that it is a file would be EIO to who made
-    /// a directory.
+    /// Makes a name for an object of a `kind` by `make`, then looks it up. EEXIST if it is another's by
+    /// then, upon which the kernel forgets what it knew of the name: the answer that it is a file would
+    /// be EIO to who made a directory.
     fn make(
         &self,
         parent: NodeId,
@@ -67,7 +67,7 @@ impl Local {
         let found = self.inodes.find_open(&place)?;
         match split(found.stat.st_mode).0 == kind {
             true => self.entry(found, &place, Keep::Fd),
-            false => Err(Errno::ESTALE),
+            false => Err(Errno::EEXIST),
         }
     }
 
