@@ -32,12 +32,16 @@ what=("$@")
 [[ $# -gt 0 ]] || what=("${whole[@]}")
 cargo test "${build[@]}" --no-run "${what[@]}"
 
+# Tests of the transports change both, and one that is killed leaves them so.
 before=$(<"$uring")
+cpu=/sys/devices/system/cpu/cpu1/online
+online=$(cat "$cpu" 2>/dev/null || true)
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/fusewire-sanitize.XXXXXX")
 chmod 1777 "$TMPDIR"
 export TMPDIR
 finish() {
     echo "$before" >"$uring"
+    [[ -z $online ]] || echo "$online" >"$cpu"
     # Nothing is removed through a mount that a daemon has left.
     if grep -qF " $TMPDIR" /proc/self/mountinfo; then
         printf 'scripts/sanitize.sh: still mounted below %s\n' "$TMPDIR" >&2

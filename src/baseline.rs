@@ -11,7 +11,7 @@ mod listing;
 mod operations;
 mod xattr;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -38,6 +38,8 @@ pub struct Session {
     server: Option<JoinHandle<io::Result<()>>>,
     ticker: Option<Ticker>,
     info: Arc<Info>,
+    /// What `info` asks whether the connection is over.
+    _connection: Arc<OwnedFd>,
 }
 
 impl Session {
@@ -63,7 +65,7 @@ impl Session {
             threads: AtomicUsize::new(0),
             cpus: options.pin.then_some(cpus),
             max_write: options.max_write,
-            kernel: Some(Kernel::new(kernel, mounted.device.1)),
+            kernel: Some(Kernel::new(kernel.clone(), mounted.device.1)),
             negotiated: negotiated.clone(),
         };
         let mut config = fuser::Config::default();
@@ -88,7 +90,8 @@ impl Session {
         let device = mounted.device;
         let (splice, started) = (Splice::Never, Instant::now());
         let info = Info { negotiated, transport, splice, metrics, started, device, connection };
-        let mut session = Session { mounted, server, ticker, info: Arc::new(info) };
+        let info = Arc::new(info);
+        let mut session = Session { mounted, server, ticker, info, _connection: kernel };
         session.mounted.probe().map_err(system("use the new mount"))?;
         info!(mountpoint = %options.mountpoint.display(), workers = count, "mounted on fuser");
         Ok(session)

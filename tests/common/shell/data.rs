@@ -114,11 +114,18 @@ fn aligned<T>(data: &[u8], call: impl FnOnce(&[u8]) -> T) -> T {
     call(&memory[start..start + data.len()])
 }
 
-/// `writev FD DATA...`, `pwritev FD OFFSET DATA...`
+/// `writev FD DATA...`, `pwritev FD OFFSET DATA...`: each part from memory that direct I/O accepts.
 fn writev(shell: &Shell, args: &Args) -> Outcome {
     let first = if args.text(0) == "writev" { 2 } else { 3 };
-    let parts: Vec<Vec<u8>> = (first..args.words.len()).map(|at| args.data(at)).collect();
-    let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut memory = Vec::new();
+    for data in (first..args.words.len()).map(|at| args.data(at)) {
+        let mut part = vec![0; data.len() + ALIGNMENT];
+        let start = part.as_ptr().align_offset(ALIGNMENT);
+        part[start..start + data.len()].copy_from_slice(&data);
+        memory.push((part, start..start + data.len()));
+    }
+    let slices: Vec<IoSlice<'_>> =
+        memory.iter().map(|(part, range)| IoSlice::new(&part[range.clone()])).collect();
     let fd = shell.fd(args.text(1));
     let count = match first {
         2 => uio::writev(fd, &slices),
