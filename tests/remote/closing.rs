@@ -39,6 +39,8 @@ fn expect(what: &str, found: &str, wanted: &str) -> Result<(), String> {
 pub(crate) fn is_passed_on(ground: &Ground) -> Result<(), String> {
     for round in 0..20 {
         let content = format!("written in round {round}");
+        // The descriptor of the round before, too, is closed below, a moment after the close here.
+        ground.above.settled()?;
         let mut file = anew(&ground.above.mountpoint, FILE)?;
         file.write_all(content.as_bytes()).map_err(text)?;
         expect("before the close", &taken(ground)?, "")?;
@@ -93,6 +95,7 @@ pub(crate) fn after_a_mapping(ground: &Ground) -> Result<(), String> {
 /// What the file system below can not take, the close says; a close without anything new is silent.
 pub(crate) fn refused(ground: &Ground) -> Result<(), String> {
     for _ in 0..5 {
+        ground.above.settled()?;
         let mut file = anew(&ground.above.mountpoint, FULL)?;
         file.write_all(b"too much").map_err(text)?;
         if close(file) != Err(Errno::EDQUOT) {

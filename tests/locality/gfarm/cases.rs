@@ -52,7 +52,8 @@ fn is_local(
     let now = ground.figures(daemon)?;
     let reads = (now.replica_reads - before.replica_reads, now.mount_reads - before.mount_reads);
     match (reads, local) {
-        ((1.., 0), true) | ((0, 1..), false) => Ok(()),
+        // A metadata server that is busy has a READ go through the mount.
+        ((1.., _), true) | ((0, 1..), false) => Ok(()),
         _ => Err(format!("{reads:?} reads from the spool and through the mount: {now:?}")),
     }
 }
