@@ -113,7 +113,7 @@ start_volume() { # VOLUME
 start_mount() { # VOLUME NODE
     is_mounted "$folder/$1$2" && return
     mkdir -p "$folder/$1$2"
-    inside glusterfs -s "$address" --volfile-id="$1" -l "$folder/log/$1$2.log" "$folder/$1$2" </dev/null
+    inside glusterfs --acl -s "$address" --volfile-id="$1" -l "$folder/log/$1$2.log" "$folder/$1$2" </dev/null
     await "the mount $folder/$1$2" timeout 5 ls "$folder/$1$2"
 }
 

@@ -37,17 +37,9 @@ impl Local {
         let inode = self.inodes.get(nodeid)?;
         // The kernel asks for security.capability at a file's first write, and whenever it is given
         // away: without a walk to the file, if it is open.
-        let len = match inode.open_file() {
+        match inode.open_file() {
             Some(file) => objfd::fgetxattr(&file, name, value),
             None => objfd::getxattr(self.inodes.fd_of(&inode)?.as_fd(), name, value),
-        };
-        match len {
-            // The kernel checks permissions by ACLs, and refuses everybody if it is refused one
-            // (`fuse_get_acl()`): where a network file system has none, this object has none.
-            Err(Errno::EOPNOTSUPP) if self.closing_tells(nodeid) && is_acl(name) => {
-                Err(Errno::ENODATA)
-            }
-            len => len,
         }
     }
 
@@ -86,11 +78,6 @@ impl Local {
     pub(super) fn do_removexattr(&self, nodeid: NodeId, name: &CStr) -> Result<()> {
         objfd::removexattr(self.inodes.fd(nodeid)?.as_fd(), name)
     }
-}
-
-/// Whether an attribute is an ACL.
-fn is_acl(name: &CStr) -> bool {
-    name == c"system.posix_acl_access" || name == c"system.posix_acl_default"
 }
 
 /// Whether a caller has a capability where the daemon has it, and not only in a user namespace of its

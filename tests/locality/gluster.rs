@@ -494,6 +494,13 @@ fn permissions(ground: &Ground) -> Result<(), String> {
         expect(&format!("its owner reads it: {said}"), good)?;
         let bob = cat(BOB.uid)?;
         expect("another user does not", !bob.status.success() && bob.stdout.is_empty())?;
+        // An ACL that refuses him does so, too, though the mode would let him in.
+        let there = ground.there(volume).join("alices");
+        let bob = format!("u:{}:---", BOB.uid);
+        let acl = tool("setfacl", "acl").args(["-m", &bob, "-m", "o::r"]).arg(&there).output()?;
+        expect("an ACL is set", acl.status.success())?;
+        let bob = cat(BOB.uid)?;
+        expect("the ACL refuses another user", !bob.status.success() && bob.stdout.is_empty())?;
         let mut first = [0; 1];
         let mut file = File::open(&path).map_err(text)?;
         file.read_exact(&mut first).map_err(text)?;
