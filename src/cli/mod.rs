@@ -195,7 +195,7 @@ Keys of -o only:
   nosuid, nodev, noexec  and suid, dev, exec
   noatime                and atime, relatime
   profile=read-mostly    read-only, and what was seen once is read again without a request
-  replica=held           with locality, on a read-only mount: the kernel reads a replica by itself
+  replica=held           with GlusterFS, on a read-only mount: the kernel reads a replica by itself
                          until it is closed; you promise that no storage is lost or moved meanwhile
   xattr=off              no extended attributes, and no request that asks for one
   gfarm_spool=PATH       with locality: the spool of this machine's storage node of Gfarm

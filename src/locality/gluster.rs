@@ -189,6 +189,10 @@ impl Locator for Gluster {
         "gluster"
     }
 
+    fn writes_in_place(&self) -> bool {
+        true
+    }
+
     fn find(&self, opened: &File, _inode: u64) -> Result<Replica, Miss> {
         let failed = |_| Miss::Failed;
         let gfid = gfid(opened).map_err(failed)?.ok_or(Miss::Elsewhere)?;

@@ -39,6 +39,10 @@ pub trait Locator: Debug + Send + Sync {
     /// As `-o locality=` calls it.
     fn name(&self) -> &'static str;
 
+    /// Whether a file that is written to stays the local file that it was. Else a mapping would go on
+    /// showing what was there before for as long as anybody has that open.
+    fn writes_in_place(&self) -> bool;
+
     /// The local file that holds the bytes of `opened`, which was opened through the distributed mount:
     /// as it is now, as the mount says that it is now, and whole. `inode` is the number under which it
     /// was found there before it was opened. May wait for the distributed file system.
@@ -153,6 +157,11 @@ impl Replicas {
     /// Whether files may be read from replicas.
     pub fn any(&self) -> bool {
         self.locator.is_ok()
+    }
+
+    /// Whether the kernel may be given replicas to read by itself, if there are any.
+    pub fn may_be_held(&self) -> bool {
+        self.locator.as_ref().map_or(true, |locator| locator.writes_in_place())
     }
 
     /// A reader for one open file, which was found as the inode of this number of the source.

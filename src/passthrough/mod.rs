@@ -253,7 +253,9 @@ impl Local {
         }
         // Cached descriptors give way to open files; the rest is for what operations open in passing,
         // and for the daemon itself.
-        let open_limit = nofile_limit.saturating_sub(64).max(nofile_limit / 2);
+        // A file may be open a second time where its bytes lie.
+        let each = if replicas.any() { 2 } else { 1 };
+        let open_limit = nofile_limit.saturating_sub(64).max(nofile_limit / 2) / each;
         let handles = HandleTable::new(open_limit);
         let (data, streams) = Default::default();
         let (inodes, answers) = (Arc::new(inodes), Arc::default());
@@ -415,9 +417,17 @@ fn find_replicas(config: &Config, mount: &File) -> std::result::Result<Replicas,
         return Err("replica=held takes a read-only mount, -o ro: who writes through a mapping would write \
                     behind the distributed file system's back".to_owned());
     }
-    match against {
-        Some(other) => Err(format!("-o locality={asked} does not go with {other}; leave out one")),
-        None => Replicas::new(config, mount),
+    if let Some(other) = against {
+        return Err(format!("-o locality={asked} does not go with {other}; leave out one"));
+    }
+    let replicas = Replicas::new(config, mount)?;
+    match held && !replicas.may_be_held() {
+        true => Err(
+            "replica=held is not for this system, which writes a file anew: a mapping would go on \
+                     showing the old one; leave it out"
+                .to_owned(),
+        ),
+        false => Ok(replicas),
     }
 }
 

@@ -39,6 +39,8 @@ const URL: &CStr = c"gfarm2fs.url";
 struct Gfarm {
     spool: Spool,
     metadata: Metadata,
+    /// The metadata server of the source: the spool is of no other's files.
+    server: Vec<u8>,
     proof: AtomicU8,
 }
 
@@ -75,6 +77,7 @@ pub(super) fn open(source: &File, config: &Config) -> Result<Arc<dyn Locator>, S
             .trim()
             .to_owned(),
     };
+    let server = server(&root).to_owned();
     let call = Call {
         program: config.notifier.clone().ok_or("there is no program to ask Gfarm with")?,
         root: OsString::from_vec(root),
@@ -84,7 +87,7 @@ pub(super) fn open(source: &File, config: &Config) -> Result<Arc<dyn Locator>, S
     let metadata = Metadata::start(call)
         .map_err(|error| format!("ask Gfarm what its storage node {host} has: {error}"))?;
     tracing::info!("files of the spool {} are read there, as those of {host}", path.display());
-    Ok(Arc::new(Gfarm { spool, metadata, proof: AtomicU8::new(UNKNOWN) }))
+    Ok(Arc::new(Gfarm { spool, metadata, server, proof: AtomicU8::new(UNKNOWN) }))
 }
 
 impl Gfarm {
@@ -132,12 +135,20 @@ impl Locator for Gfarm {
         "gfarm"
     }
 
+    fn writes_in_place(&self) -> bool {
+        false
+    }
+
     fn find(&self, opened: &File, inode: u64) -> Result<Replica, Miss> {
         if self.proof.load(Relaxed) == REFUTED {
             return Err(Miss::Failed);
         }
         let failed = |_| Miss::Failed;
         let url = url(opened).map_err(failed)?;
+        // gfarm2fs leads to other servers as well (`.gfarm/HOST:PORT/`).
+        if server(&url) != self.server {
+            return Err(Miss::Elsewhere);
+        }
         // First: what is found afterwards is not older.
         let stamp = Stamp::ask(opened).map_err(failed)?;
         let version = self.version(&url)?;
@@ -158,6 +169,12 @@ impl Locator for Gfarm {
     }
 }
 
+/// What a URL begins with before the path: `gfarm://HOST:PORT`.
+fn server(url: &[u8]) -> &[u8] {
+    let slashes = url.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(at, _)| at).nth(2).map_or(url, |end| &url[..end])
+}
+
 /// The URL of something in a gfarm2fs mount, which names the metadata server as well.
 fn url(object: &File) -> Result<Vec<u8>, Errno> {
     let mut value = vec![0; wire::PACKET_MAX];
@@ -169,5 +186,17 @@ fn url(object: &File) -> Result<Vec<u8>, Errno> {
     match value.starts_with(b"gfarm:") {
         true => Ok(value),
         false => Err(Errno::ENODATA),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::server;
+
+    #[test]
+    fn a_url_begins_with_its_server() {
+        assert_eq!(server(b"gfarm://host:601/a/b"), b"gfarm://host:601");
+        assert_eq!(server(b"gfarm://host:601"), b"gfarm://host:601");
+        assert_eq!(server(b"gfarm:///a"), b"gfarm://");
     }
 }

@@ -41,6 +41,8 @@ pub(crate) fn refused(ground: &Ground) -> Result<(), String> {
     is_refused(ground, &node, &other, "/etc is not the spool of a storage node")?;
     let stranger = ground.options_with(&spool, "stranger");
     is_refused(ground, &node, &stranger, "stranger is no storage node")?;
+    let held = format!("{good},replica=held,ro");
+    is_refused(ground, &node, &held, "is not for this system")?;
     let nothing = ground.folder.join("nothing.conf");
     let unconfigured = format!(
         "locality=gfarm,gfarm_spool={},gfarm_host={},gfarm_config={}",
