@@ -268,6 +268,9 @@ impl InodeTable {
         let gone = match stat {
             Ok(stat) => {
                 let differs = |found: FileStat| found.st_ino != stat.st_ino;
+                // Asked only where it could: what was found has the number of `key`.
+                let moved = !matches!(key, Key::Number { ino, .. } if *ino == stat.st_ino);
+                let found = found.filter(|_| moved);
                 stat.st_nlink == 0 || found.is_some_and(|found| fstat(found).is_ok_and(differs))
             }
             Err(errno) => [Errno::ESTALE, Errno::ENOENT].contains(&errno),

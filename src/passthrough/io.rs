@@ -65,7 +65,7 @@ impl Local {
         if !caller::is_patient() {
             return Err(Errno::EWOULDBLOCK);
         }
-        let file = self.reopen_direct(file, OFlag::O_RDONLY)?;
+        let file = self.reopen_direct(file, OFlag::O_RDONLY).map_err(misaligned)?;
         let size = usize::try_from(args.size).map_err(|_| Errno::EINVAL)?;
         pread(&file, &mut aligned(size)?[..size], position(args.offset, 0)?).map(drop)
     }
@@ -79,14 +79,15 @@ impl Local {
         offset: u64,
     ) -> Result<u32> {
         let kept = OFlag::O_ACCMODE | OFlag::O_APPEND | OFlag::O_SYNC | OFlag::O_DSYNC;
-        let file = self.reopen_direct(file, open.flags & kept)?;
+        let file = self.reopen_direct(file, open.flags & kept).map_err(misaligned)?;
         let mut memory = aligned(data.len())?;
         memory[..data.len()].copy_from_slice(data);
         let written = pwrite(&file, &memory[..data.len()], position(offset, 0)?)?;
         u32::try_from(written).map_err(|_| Errno::EIO)
     }
 
-    /// A descriptor of an open file that goes past the page cache.
+    /// A descriptor of an open file that goes past the page cache. EACCES for an ordinary user's daemon if
+    /// the file's mode forbids it by now.
     fn reopen_direct(&self, file: &File, access: OFlag) -> Result<OwnedFd> {
         self.inodes.make_room(|| objfd::reopen(file.as_fd(), access | OFlag::O_DIRECT))
     }
@@ -98,8 +99,8 @@ impl Local {
         data: &[u8],
     ) -> Result<u32> {
         let (open, file) = self.file(Fh(args.fh))?;
-        let misaligned = !open.is_aligned(args.flags, args.offset, args.size);
-        if misaligned && !caller::is_patient() {
+        let is_misaligned = !open.is_aligned(args.flags, args.offset, args.size);
+        if is_misaligned && !caller::is_patient() {
             return Err(Errno::EWOULDBLOCK);
         }
         self.wait_below(open.inode.nodeid)?;
@@ -110,7 +111,7 @@ impl Local {
             true => None,
             false => Some(impersonate(caller.uid, caller.gid)?),
         };
-        if misaligned {
+        if is_misaligned {
             return self.write_misaligned(&open, &file, data, args.offset);
         }
         all_of(data.len(), |taken| {
@@ -191,15 +192,13 @@ impl Local {
             // From then on the kernel does what the source would do, and asks nobody.
             return Err(Errno::ENOSYS);
         }
-        let (from, from_direct) = self.file_to_copy(Fh(args.fh_in))?;
-        let (to, to_direct) = self.file_to_copy(Fh(args.fh_out))?;
         if args.flags != 0 {
             return Err(Errno::EINVAL);
         }
+        let (from, to) = (self.file_to_copy(Fh(args.fh_in))?, self.file_to_copy(Fh(args.fh_out))?);
         let len = usize::try_from(args.len).map_err(|_| Errno::EINVAL)?.min(COPY_MAX);
         let (mut off_in, mut off_out) = (position(args.off_in, 0)?, position(args.off_out, 0)?);
-        let quick = !from_direct && !to_direct && is_quick(&from, args.off_in, args.len)?;
-        if !caller::is_patient() && !quick {
+        if !caller::is_patient() && !is_quick(&from, args.off_in, args.len)? {
             return Err(Errno::EWOULDBLOCK);
         }
         caller::keep_suid(caller.uid == 0);
@@ -209,17 +208,21 @@ impl Local {
         Ok(copied as u64)
     }
 
-    /// An open file to copy from or to, and whether it is as its caller's is with O_DIRECT: past the page
-    /// cache, with what the source demands of offsets and lengths there.
-    fn file_to_copy(&self, fh: Fh) -> Result<(Arc<File>, bool)> {
+    /// An open file to copy from or to, as its caller's is: with O_DIRECT past the page cache, with what
+    /// the source demands of offsets and lengths there. EWOULDBLOCK for a thread that others wait for,
+    /// before it opens anything.
+    fn file_to_copy(&self, fh: Fh) -> Result<Arc<File>> {
         let (open, file) = self.file(fh)?;
         if !open.flags.contains(OFlag::O_DIRECT) {
-            return Ok((file, false));
+            return Ok(file);
+        }
+        if !caller::is_patient() {
+            return Err(Errno::EWOULDBLOCK);
         }
         match self.reopen_direct(&file, open.flags & OFlag::O_ACCMODE) {
-            // There is no such thing on this file system.
-            Err(Errno::EINVAL) => Ok((file, false)),
-            direct => Ok((shared(direct?), true)),
+            // There is no such thing on this file system, or its mode forbids to open it by now.
+            Err(Errno::EINVAL | Errno::EACCES | Errno::EPERM) => Ok(file),
+            direct => Ok(shared(direct?)),
         }
     }
 
@@ -277,6 +280,14 @@ fn write_back(file: &File, data: &[u8], offset: i64) -> Result<usize> {
             pwrite(&file, data, offset)
         }
         result => result,
+    }
+}
+
+/// What a misaligned transfer answers if it can not be tried.
+fn misaligned(errno: Errno) -> Errno {
+    match errno {
+        Errno::EACCES | Errno::EPERM => Errno::EINVAL,
+        other => other,
     }
 }
 

@@ -222,9 +222,9 @@ impl Local {
             false => 1,
         };
         inode.opened(&file);
-        let reader = match self.inodes.part(inode.nodeid) {
-            Part::MAIN => inode.number().and_then(|number| self.replicas.reader(number)),
-            _ => None,
+        let reader = match self.replicas.any() && self.inodes.part(inode.nodeid) == Part::MAIN {
+            true => inode.number().and_then(|number| self.replicas.reader(number)),
+            false => None,
         };
         if !read_only {
             inode.watched.begin_writing();
@@ -300,10 +300,13 @@ impl Local {
             if stores(open.mode, open.flags) {
                 open.inode.end_storing();
             }
-            if open.flags & OFlag::O_ACCMODE != OFlag::O_RDONLY {
-                open.inode.watched.end_writing();
+            let OpenFile { file, inode, flags, .. } = open;
+            // What is written may be with a distributed file system only once this is closed.
+            drop(file);
+            if flags & OFlag::O_ACCMODE != OFlag::O_RDONLY {
+                inode.watched.end_writing();
             }
-            self.inodes.settle(&open.inode);
+            self.inodes.settle(&inode);
         }
     }
 }
