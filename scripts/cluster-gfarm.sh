@@ -157,7 +157,12 @@ end_process() { # NAME
 }
 
 stop_all() {
-    local node pid
+    local node pid at
+    # What others have mounted below it, over its own mounts.
+    while read -r at; do
+        timeout 5 umount "$at" 2>/dev/null || umount -l "$at"
+    done < <(awk -v below="$folder/" 'index($5, below) == 1 && $5 !~ /\/(net|node1|node2)$/ { print $5 }' \
+        /proc/self/mountinfo | tac)
     for node in 1 2; do
         while is_mounted "$folder/node$node"; do
             timeout 5 umount "$folder/node$node" 2>/dev/null || umount -l "$folder/node$node"

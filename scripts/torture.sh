@@ -24,8 +24,12 @@ fi
 for script in scripts/cluster-*.sh; do
     [[ -z $system || $script == scripts/cluster-$system.sh ]] || continue
     folder=/run/fusewire-torture-$$
+    # However it ends: a cluster that did not come up is taken down as well.
+    trap '"${as_root[@]}" "$script" down "$folder"' EXIT
+    trap 'exit 130' INT TERM
     "${as_root[@]}" "$script" up "$folder"
     "${as_root[@]}" "$script" down "$folder"
+    trap - EXIT INT TERM
 done
 
 export FUSEWIRE_TORTURE=$seconds
