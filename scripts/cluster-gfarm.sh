@@ -18,8 +18,7 @@
 # Ends with 0 if it is as asked for, 1 if not, 2 if the command line is wrong.
 set -euo pipefail
 
-say() { printf 'cluster-gfarm.sh: %s\n' "$*" >&2; }
-die() { say "$1"; exit "${2:-1}"; }
+source "$(dirname "${BASH_SOURCE[0]}")/lib/cluster.sh"
 
 [[ $# -ge 1 && $# -le 2 && ($1 == up || $1 == down) ]] || die "it takes: up|down [FOLDER]" 2
 [[ $EUID -eq 0 ]] || die "it needs root, for a network namespace and for mounts"
@@ -44,30 +43,6 @@ running() { # NAME
     local pid
     [[ -s $folder/$1.pid ]] && pid=$(<"$folder/$1.pid") && [[ $pid =~ ^[0-9]+$ ]] &&
         tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$folder/" && echo "$pid"
-}
-
-is_mounted() { grep -qF " $1 " /proc/self/mountinfo; }
-
-# Waits until a command succeeds, at most 20 seconds.
-await() { # WHAT COMMAND...
-    local what=$1 end=$((SECONDS + 20))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || die "$what: not within 20 seconds; see $folder/*.log"
-        sleep 0.1
-    done
-}
-
-install_packages() {
-    local missing=() pair
-    for pair in gfmd:gfmd gfsd:gfsd gfhost:gfarm-client gfarm2fs:gfarm2fs ip:iproute2 fusermount:fuse; do
-        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
-    done
-    ((${#missing[@]})) || return 0
-    command -v apt-get >/dev/null || die "missing, and there is no apt-get to install it with: ${missing[*]}"
-    say "installing ${missing[*]}"
-    timeout 300 apt-get update -q >&2
-    timeout 300 apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
 }
 
 configure() {
@@ -187,7 +162,7 @@ in_net() {
 }
 
 up() {
-    install_packages
+    install_packages gfmd:gfmd gfsd:gfsd gfhost:gfarm-client gfarm2fs:gfarm2fs ip:iproute2 fusermount:fuse
     make_net
     configure
     start_gfmd

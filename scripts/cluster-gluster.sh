@@ -18,8 +18,7 @@
 # Ends with 0 if it is as asked for, 1 if not, 2 if the command line is wrong.
 set -euo pipefail
 
-say() { printf 'cluster-gluster.sh: %s\n' "$*" >&2; }
-die() { say "$1"; exit "${2:-1}"; }
+source "$(dirname "${BASH_SOURCE[0]}")/lib/cluster.sh"
 
 [[ $# -ge 1 && $# -le 2 && ($1 == up || $1 == down) ]] || die "it takes: up|down [FOLDER]" 2
 [[ $EUID -eq 0 ]] || die "it needs root, for a network namespace and for mounts"
@@ -34,30 +33,6 @@ address=10.78.0.1
 volumes=(dist repl)
 
 inside() { timeout 60 nsenter --net="$folder/net" "$@"; }
-
-is_mounted() { grep -qF " $1 " /proc/self/mountinfo; }
-
-# Waits until a command succeeds, at most 20 seconds.
-await() { # WHAT COMMAND...
-    local what=$1 end=$((SECONDS + 20))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || die "$what: not within 20 seconds; see $folder/log"
-        sleep 0.1
-    done
-}
-
-install_packages() {
-    local missing=() pair
-    for pair in glusterd:glusterfs-server glusterfs:glusterfs-client ip:iproute2; do
-        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
-    done
-    ((${#missing[@]})) || return 0
-    command -v apt-get >/dev/null || die "missing, and there is no apt-get to install it with: ${missing[*]}"
-    say "installing ${missing[*]}"
-    timeout 300 apt-get update -q >&2
-    timeout 300 apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
-}
 
 configure() {
     mkdir -p "$folder"/{bricks,log,run,work}
@@ -143,7 +118,7 @@ end_processes() {
 }
 
 up() {
-    install_packages
+    install_packages glusterd:glusterfs-server glusterfs:glusterfs-client ip:iproute2
     make_net
     configure
     start_server
