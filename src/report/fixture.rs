@@ -47,6 +47,7 @@ pub(crate) fn environment() -> Environment {
                 ..Transport::default()
             },
             data: Data { mode: "passthrough".into(), requested: "auto".into(), reason: None },
+            coherence: "watch".into(),
             negotiated: Negotiated {
                 protocol: "7.45".into(),
                 max_write_bytes: 1 << 20,

@@ -124,13 +124,18 @@ pub(crate) fn in_force(found: &InForce) -> String {
         reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"))
     };
     format!(
-        "data {}{}; transport {}, {} workers on {} channels{}; FUSE {}, max_write {} KiB",
+        "data {}{}; transport {}, {} workers on {} channels{}{}; FUSE {}, max_write {} KiB",
         found.data.mode,
         why(&found.data.reason),
         found.transport.name,
         found.transport.workers,
         found.transport.channels,
         why(&found.transport.reason),
+        if found.coherence.is_empty() {
+            String::new()
+        } else {
+            format!("; coherence {}", found.coherence)
+        },
         found.negotiated.protocol,
         found.negotiated.max_write_bytes / 1024,
     )

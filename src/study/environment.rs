@@ -77,6 +77,10 @@ pub struct InForce {
     pub transport: Transport,
     /// Who moves the bytes.
     pub data: Data,
+    /// What keeps the kernel's caches true: `watch`, `exclusive` or `timeout=SECONDS`; empty in results
+    /// from before it was recorded, and of a file system that is no source.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub coherence: String,
     /// What INIT agreed on.
     pub negotiated: Negotiated,
 }
@@ -87,6 +91,7 @@ impl From<&Snapshot> for InForce {
             profile: snapshot.profile.clone(),
             transport: snapshot.transport.clone(),
             data: snapshot.data.clone(),
+            coherence: snapshot.coherence.mode.clone(),
             negotiated: snapshot.negotiated.clone(),
         }
     }

@@ -10,7 +10,7 @@ use crate::study::daemon::Launch;
 use crate::study::record::{self, Kind, NATIVE, NATIVE_AGAIN};
 
 /// What `require` may speak of.
-const REQUIRABLE: [&str; 4] = ["transport", "data", "profile", "workers"];
+const REQUIRABLE: [&str; 5] = ["transport", "data", "coherence", "profile", "workers"];
 
 /// A system: how it is recorded, and how it is started.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,6 +150,9 @@ impl PlannedSystem {
                     (snapshot.transport.name.clone(), snapshot.transport.reason.as_ref())
                 }
                 "data" => (snapshot.data.mode.clone(), snapshot.data.reason.as_ref()),
+                "coherence" => {
+                    (snapshot.coherence.mode.clone(), snapshot.coherence.reason.as_ref())
+                }
                 "profile" => (snapshot.profile.clone(), None),
                 _ => (snapshot.transport.workers.to_string(), None),
             };
