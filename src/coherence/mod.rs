@@ -15,7 +15,7 @@ mod watcher;
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -111,6 +111,7 @@ pub struct Upkeep {
     /// The connection, which is another after one that was given up.
     kernel: RwLock<Option<Kernel>>,
     figures: Arc<Figures>,
+    failure: Arc<Failure>,
 }
 
 /// What came of it, once the kernel was asked.
@@ -118,7 +119,8 @@ pub struct Upkeep {
 struct Settled {
     force: Force,
     trust: Trust,
-    /// The same for what lies on other file systems, which are not watched.
+    /// The same for what is not watched: what lies on other file systems, and everything while the
+    /// watching fails.
     elsewhere: Trust,
     /// Why the source is not watched, though it was asked for.
     reason: Option<String>,
@@ -131,6 +133,26 @@ struct Figures {
     notifications: Count,
     overflows: Count,
     expirations: Count,
+}
+
+/// What the watching fails with at the moment, 0 if it does not.
+#[derive(Debug, Default)]
+struct Failure(AtomicI32);
+
+impl Failure {
+    /// Takes note of it; tells what it was before.
+    fn set(&self, errno: Option<Errno>) -> Option<Errno> {
+        // SeqCst: an answer that counts as one from afterwards trusts accordingly.
+        of_raw(self.0.swap(errno.map_or(0, |errno| errno as i32), SeqCst))
+    }
+
+    fn get(&self) -> Option<Errno> {
+        of_raw(self.0.load(SeqCst))
+    }
+}
+
+fn of_raw(errno: i32) -> Option<Errno> {
+    (errno != 0).then(|| Errno::from_raw(errno))
 }
 
 #[derive(Debug, Default)]
@@ -171,8 +193,8 @@ impl Upkeep {
             Err(reason) if config.coherence == Coherence::Watch => return Err(refused(reason)),
             _ => {}
         }
-        let (settled, watcher, kernel, figures) = Default::default();
-        Ok(Upkeep { config: config.clone(), source, settled, watcher, kernel, figures })
+        let (settled, watcher, kernel, figures, failure) = Default::default();
+        Ok(Upkeep { config: config.clone(), source, settled, watcher, kernel, figures, failure })
     }
 
     /// Begins to keep the caches of a new mount true; before it gets its first request.
@@ -233,8 +255,9 @@ impl Upkeep {
         let watch = Watch::new(source.as_fd()).map_err(cause)?;
         let helper = Helper::start(program, kernel.as_fd(), kernel.connection())
             .map_err(|error| format!("start `{} notify`: {error}", program.display()))?;
-        let figures = self.figures.clone();
-        Watcher::start(Tools { watch, kernel, helper, known, figures })
+        let (figures, failure) = (self.figures.clone(), self.failure.clone());
+        failure.set(None);
+        Watcher::start(Tools { watch, kernel, helper, known, figures, failure })
             .map_err(|error| format!("start a thread: {error}"))
     }
 
@@ -257,8 +280,17 @@ impl Upkeep {
 
     /// How far the kernel may trust what it is told.
     pub fn trust(&self) -> Trust {
-        let settled = self.settled.get().map(|settled| settled.trust);
-        settled.unwrap_or_else(|| Trust::new(&self.config, Force::Timeout(Duration::ZERO)))
+        match self.settled.get() {
+            Some(settled) if self.failure.get().is_some() => settled.elsewhere,
+            Some(settled) => settled.trust,
+            None => Trust::new(&self.config, Force::Timeout(Duration::ZERO)),
+        }
+    }
+
+    /// Whether the kernel may decide by itself to keep something until it is told otherwise, for as long
+    /// as the mount lives: while the watching fails it is told so all the time.
+    pub fn tells(&self) -> bool {
+        self.settled.get().is_some_and(|settled| settled.trust.caches)
     }
 
     /// How far the kernel may trust what it is told of file systems that are mounted inside the source.
@@ -268,9 +300,12 @@ impl Upkeep {
 
     /// What is in force, and why.
     pub fn describe(&self) -> snapshot::Coherence {
-        let (mode, reason) = match self.settled.get() {
-            Some(Settled { force, reason, .. }) => (force.name(), reason.clone()),
-            None => Default::default(),
+        let (mode, reason) = match (self.settled.get(), self.failure.get()) {
+            (Some(_), Some(errno)) => {
+                (Force::Timeout(CLASSIC).name(), Some(format!("the watching fails: {errno}")))
+            }
+            (Some(Settled { force, reason, .. }), None) => (force.name(), reason.clone()),
+            (None, _) => Default::default(),
         };
         snapshot::Coherence {
             mode,

@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use super::batch::{Batch, everything};
 use super::helper::{Helper, PACKET_MAX};
 use super::later::Later;
-use super::{Figures, Known};
+use super::{Failure, Figures, Known};
 use crate::fs::Kernel;
 use crate::protocol::notify::Notification;
 use crate::sys::fanotify::{Watch, events};
@@ -27,7 +27,7 @@ use crate::sys::sched::prefer_this_thread;
 /// Between two looks while there are changes: each wakes this thread, and what has changed twice is
 /// told once.
 const PAUSE: Duration = Duration::from_millis(3);
-/// Until it is tried again where that failed, as without memory.
+/// Until it is tried again where that failed, as without memory, and names and listings expire meanwhile.
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
 /// How long the helper may take for what it was given.
 const PATIENCE: Duration = Duration::from_millis(40);
@@ -49,6 +49,7 @@ pub(super) struct Tools {
     pub(super) helper: Helper,
     pub(super) known: Arc<dyn Known>,
     pub(super) figures: Arc<Figures>,
+    pub(super) failure: Arc<Failure>,
 }
 
 impl Watcher {
@@ -82,32 +83,61 @@ struct Loop {
     buffer: Vec<u8>,
     later: Later,
     helper_missed: bool,
-    failed: bool,
 }
 
 impl Loop {
     fn new(tools: Tools, stop: Arc<EventFd>) -> Self {
         let (buffer, later) = (vec![0; EVENTS], Later::default());
-        Loop { tools, stop, buffer, later, helper_missed: false, failed: false }
+        Loop { tools, stop, buffer, later, helper_missed: false }
     }
 
     fn run(mut self) {
         loop {
             let (batch, pause) = match self.next() {
-                Ok(Some(batch)) => (batch, PAUSE),
+                Ok(Some(batch)) => (self.seen(batch), PAUSE),
                 Ok(None) => return,
-                // Whatever has changed meanwhile nobody tells.
-                Err(errno) => {
-                    if !std::mem::replace(&mut self.failed, true) {
-                        warn!(%errno, "the source can not be watched: all that is cached expires");
-                    }
-                    (Batch::all(), FAILED_PAUSE)
-                }
+                Err(errno) => (self.failed(errno), FAILED_PAUSE),
             };
             self.tools.helper.collect();
             self.tell(batch);
             if self.stopped_within(pause) {
                 return;
+            }
+        }
+    }
+
+    /// What `batch` comes to, now that it could be read.
+    fn seen(&self, batch: Batch) -> Batch {
+        if batch.changed.everything {
+            self.tools.figures.overflows.add(1);
+            info!("more changes of the source than could be followed: all that is cached expires");
+        }
+        match self.tools.failure.set(None) {
+            // What has changed meanwhile may never be told.
+            Some(_) => {
+                info!("the source is watched again");
+                Batch::all()
+            }
+            None => batch,
+        }
+    }
+
+    /// Nobody tells of changes: has the kernel trust whatever it is told from now on for a second, as
+    /// without watching, and no longer believe what it was told. The attributes of all that is known
+    /// are expired once, as there may be a million; names and listings, which it may keep by itself, are
+    /// again and again.
+    fn failed(&mut self, errno: Errno) -> Batch {
+        match self.tools.failure.set(Some(errno)) {
+            None => {
+                warn!(
+                    "the source can not be watched: {errno}; until it can, what is changed behind the \
+                     mount shows after 1 s"
+                );
+                Batch::all()
+            }
+            Some(_) => {
+                self.expire_names();
+                Batch::default()
             }
         }
     }
@@ -184,10 +214,6 @@ impl Loop {
         // Before the table of what is known is asked: what it does not know now it may know after an
         // answer that is under way now.
         self.later.add(&batch.changed, known.answers());
-        if batch.changed.everything {
-            self.tools.figures.overflows.add(1);
-            info!("more changes of the source than could be followed: all that is cached expires");
-        }
         batch.changed.append(&again);
         if batch.changed.everything {
             return self.expire(&*known);

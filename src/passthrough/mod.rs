@@ -365,7 +365,7 @@ impl Local {
     fn lists_by_itself(&self) -> bool {
         let open_to_all = self.settings.kernel_checks || self.settings.daemon == 0;
         let told = self.inodes.is_whole() || self.upkeep.trust_elsewhere().caches;
-        self.upkeep.trust().caches && told && open_to_all
+        self.upkeep.tells() && told && open_to_all
     }
 
     /// ENOSYS, upon which the kernel asks no more, on a mount without extended attributes.

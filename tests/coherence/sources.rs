@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -79,8 +81,8 @@ pub(crate) fn refused(ground: &Ground) -> Result<(), String> {
     Ok(())
 }
 
-/// The watching fails for a while, as without memory: nothing is missed that changes meanwhile or
-/// afterwards.
+/// The watching fails for a while, as without memory, and then again: it is said once each time, nothing
+/// is trusted for more than a second meanwhile, and nothing is missed then or afterwards.
 pub(crate) fn failing(ground: &Ground) -> Result<(), String> {
     #[cfg(target_arch = "x86_64")]
     const POLL: libc::c_long = libc::SYS_poll;
@@ -96,23 +98,42 @@ pub(crate) fn failing(ground: &Ground) -> Result<(), String> {
     };
     let options = "coherence=watch";
     let daemon = Daemon::start_prepared(&[], &source, &mountpoint, "auto", options, prepare)?;
-    shows_changes(&daemon, "watch", "")?;
-    fails.store(true, SeqCst);
-    // The thread waits already when the first comes, and is told of it.
-    for name in ["first", "second"] {
-        let here = mountpoint.join(name);
-        assert!(!here.exists());
-        fs::write(source.join(name), "").map_err(|error| error.to_string())?;
-        until(&format!("{name} is there"), || here.exists())?;
+    let failed = |error: std::io::Error| error.to_string();
+    let mode = || daemon.stats().map(|now| now.coherence.mode).unwrap_or_default();
+    let size = || mountpoint.join("grows").metadata().map(|found| found.len()).ok();
+    let names = || fs::read_dir(&mountpoint).into_iter().flatten().count();
+    for round in 1..=2 {
+        shows_changes(&daemon, "watch", "")?;
+        let overflows = daemon.stats()?.coherence.overflows;
+        fs::write(source.join("grows"), "").map_err(failed)?;
+        until("a new file", || size() == Some(0))?;
+        fails.store(true, SeqCst);
+        // The thread waits already when this comes, and is told of it.
+        fs::write(source.join("wakes"), "").map_err(failed)?;
+        until("the failure", || mode() == "timeout=1")?;
+        shows_changes(&daemon, "timeout=1", "fails")?;
+        for len in 1..=3_u64 {
+            let (count, more) = (names(), source.join(format!("more-{round}-{len}")));
+            // Longer than anything is told of on that occasion.
+            thread::sleep(Duration::from_millis(700));
+            let content = vec![b'.'; usize::try_from(len).expect("few")];
+            fs::write(source.join("grows"), content).map_err(failed)?;
+            fs::write(more, "").map_err(failed)?;
+            until(&format!("a file of {len} bytes"), || size() == Some(len))?;
+            until("a new listing", || names() == count + 1)?;
+        }
+        fails.store(false, SeqCst);
+        fs::remove_file(source.join("g")).map_err(failed)?;
+        until("it was removed", || !mountpoint.join("g").exists())?;
+        until("the end of the failure", || mode() == "watch")?;
+        let (report, now) = (daemon.report(), daemon.stats()?.coherence.overflows);
+        let said = |what| report.matches(what).count();
+        let told = [said("can not be watched"), said("watched again")];
+        if told != [round; 2] || now != overflows {
+            return Err(format!("round {round}: told {told:?}, {now} overflows\n{report}"));
+        }
     }
-    fails.store(false, SeqCst);
-    fs::remove_file(source.join("g")).map_err(|error| error.to_string())?;
-    until("it was removed", || !mountpoint.join("g").exists())?;
-    shows_changes(&daemon, "watch", "")?;
-    match daemon.report().contains("can not be watched") {
-        true => Ok(()),
-        false => Err(format!("nothing failed: this showed nothing\n{}", daemon.report())),
-    }
+    shows_changes(&daemon, "watch", "")
 }
 
 /// Mounts `source`, demands that `mode` is in force and that its reason holds `because`, and that
