@@ -120,6 +120,8 @@ wire! {
     NotifyInvalInodeOut[24] { ino: u64, off: i64, len: i64 }
     /// The name and a zero byte follow.
     NotifyInvalEntryOut[16] { parent: u64, namelen: u32, flags: u32 }
+    /// So many nodeids follow.
+    NotifyPruneOut[16] { count: u32, padding: u32, spare: u64 }
     /// Tail of a ring entry's header: which request is in it, and how much payload.
     UringEntInOut[32] { flags: u64, commit_id: u64, payload_sz: u32, padding: u32, reserved: u64 }
     /// In the command area of an SQE.

@@ -17,6 +17,8 @@ pub(super) struct Batch {
     data: FxHashSet<FileHandle>,
     /// Objects that somebody has closed who could write to them.
     closed: FxHashSet<FileHandle>,
+    /// Objects that have lost a name, in the order in which they did.
+    removed: Vec<FileHandle>,
 }
 
 /// What has changed, whether or not the kernel knows it.
@@ -62,11 +64,20 @@ impl Batch {
             if event.is_close() {
                 self.closed.insert(object);
             }
+            if event.is_removal() {
+                self.removed.push(object);
+            }
         }
         if let Some((directory, name)) = event.entry {
             self.changed.objects.insert(directory);
             self.changed.names.insert((directory, name.into()));
         }
+    }
+
+    /// What the kernel had better forget: it would keep what was removed until it needs the memory, or
+    /// the name is asked for again. A directory comes after what was in it.
+    pub(super) fn removed(&self, known: &dyn Known) -> impl Iterator<Item = Notification> {
+        self.removed.iter().filter_map(|object| known.find(object)).map(Notification::Prune)
     }
 
     /// What the kernel has to be told. What it does not know it is not told of: most of what changes

@@ -27,7 +27,7 @@ pub use answers::{Answer, Answers};
 use crate::config::{Coherence, Config};
 use crate::fs::{Kernel, Negotiated, NodeId};
 use crate::metrics::snapshot;
-use crate::protocol::notify::{EPOCH_MINOR, Notification};
+use crate::protocol::notify::{EPOCH_MINOR, Notification, PRUNE_MINOR};
 use crate::sys::fanotify::Watch;
 use crate::sys::handle::FileHandle;
 use helper::Helper;
@@ -257,7 +257,8 @@ impl Upkeep {
             .map_err(|error| format!("start `{} notify`: {error}", program.display()))?;
         let (figures, failure) = (self.figures.clone(), self.failure.clone());
         failure.set(None);
-        Watcher::start(Tools { watch, kernel, helper, known, figures, failure })
+        let prunes = negotiated.minor >= PRUNE_MINOR;
+        Watcher::start(Tools { watch, kernel, helper, known, figures, failure, prunes })
             .map_err(|error| format!("start a thread: {error}"))
     }
 

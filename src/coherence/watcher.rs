@@ -50,6 +50,8 @@ pub(super) struct Tools {
     pub(super) known: Arc<dyn Known>,
     pub(super) figures: Arc<Figures>,
     pub(super) failure: Arc<Failure>,
+    /// Whether the kernel can be told to forget an inode.
+    pub(super) prunes: bool,
 }
 
 impl Watcher {
@@ -218,7 +220,10 @@ impl Loop {
         if batch.changed.everything {
             return self.expire(&*known);
         }
-        let told = batch.notifications(&*known);
+        let mut told = batch.notifications(&*known);
+        if self.tools.prunes {
+            told.extend(batch.removed(&*known));
+        }
         let (waiting, direct): (Vec<_>, Vec<_>) =
             told.into_iter().partition(Notification::may_wait);
         for nodeid in self.later.unknown() {

@@ -2,15 +2,18 @@
 
 use zerocopy::IntoBytes;
 
-use crate::abi::{NotifyInvalEntryOut, NotifyInvalInodeOut, OutHeader};
+use crate::abi::{NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyPruneOut, OutHeader};
 use crate::fs::NodeId;
 
 /// Oldest minor protocol version that has [`Notification::Epoch`].
 pub const EPOCH_MINOR: u32 = 44;
+/// Oldest minor protocol version that has [`Notification::Prune`].
+pub const PRUNE_MINOR: u32 = 45;
 
 const INVAL_INODE: i32 = 2;
 const INVAL_ENTRY: i32 = 3;
 const INC_EPOCH: i32 = 8;
+const PRUNE: i32 = 9;
 /// What a name stands for stays what it is until the answer is another: it may be somebody's working
 /// directory.
 const EXPIRE_ONLY: u32 = 1;
@@ -33,12 +36,19 @@ pub enum Notification {
     Contents(NodeId),
     /// Every name. Waits for nobody.
     Epoch,
+    /// An inode, which the kernel forgets unless somebody uses it: its names go with it, whatever they
+    /// are by now. It waits for its pages, as for [`Contents`](Self::Contents).
+    Prune(NodeId),
 }
 
 impl Notification {
     /// Whether the kernel may make the writer wait for somebody whom only the daemon can serve.
     pub fn may_wait(&self) -> bool {
-        matches!(self, Notification::Entry { .. } | Notification::Contents(_))
+        use Notification::{Attributes, Contents, Entry, Epoch, Prune};
+        match self {
+            Entry { .. } | Contents(_) | Prune(_) => true,
+            Attributes(_) | Epoch => false,
+        }
     }
 
     /// Appends its bytes, as they are written to /dev/fuse, to `out`.
@@ -58,6 +68,10 @@ impl Notification {
                 message(out, INVAL_INODE, &[inode(nodeid, 0).as_bytes()]);
             }
             Notification::Epoch => message(out, INC_EPOCH, &[]),
+            Notification::Prune(nodeid) => {
+                let inodes = NotifyPruneOut { count: 1, padding: 0, spare: 0 };
+                message(out, PRUNE, &[inodes.as_bytes(), nodeid.0.as_bytes()]);
+            }
         }
     }
 }
@@ -94,6 +108,7 @@ mod tests {
             ),
             (Notification::Contents(NodeId(9)), true, &words32(&[40, 2, 0, 0, 9, 0, 0, 0, 0, 0])),
             (Notification::Epoch, false, &words32(&[16, 8, 0, 0])),
+            (Notification::Prune(NodeId(9)), true, &words32(&[40, 9, 0, 0, 1, 0, 0, 0, 9, 0])),
         ];
         let (mut stream, mut whole) = (Vec::new(), Vec::new());
         for (notification, waits, want) in &all {

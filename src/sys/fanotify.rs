@@ -51,6 +51,11 @@ impl Event<'_> {
         self.mask & libc::FAN_CLOSE_WRITE != 0
     }
 
+    /// A name was removed.
+    pub fn is_removal(&self) -> bool {
+        self.mask & libc::FAN_DELETE != 0
+    }
+
     /// Data was written, or may have been.
     pub fn is_data(&self) -> bool {
         self.mask & DATA != 0

@@ -15,6 +15,7 @@ mod elsewhere;
 mod held;
 mod helper;
 mod overflow;
+mod removed;
 mod sources;
 mod stores;
 mod storm;
@@ -48,6 +49,7 @@ const TESTS: &[(&str, Body)] = &[
     ("helper::stopped_at_the_end", helper::stopped_at_the_end),
     ("helper::waits_in_the_kernel", helper::waits_in_the_kernel),
     ("overflow::every_time", overflow::every_time),
+    ("removed::is_forgotten", removed::is_forgotten),
     ("sources::tmpfs", sources::tmpfs),
     ("sources::xfs", sources::xfs),
     ("sources::btrfs", sources::btrfs),
