@@ -7,9 +7,11 @@
 
 mod answers;
 mod batch;
+mod closings;
 mod helper;
 mod later;
 pub mod notifier;
+mod task;
 mod watcher;
 
 use std::fmt::Debug;
@@ -24,14 +26,16 @@ use tracing::info;
 
 pub use answers::{Answer, Answers};
 
-use crate::config::{Coherence, Config};
+use crate::config::{Coherence, Config, DataMode};
 use crate::fs::{Kernel, Negotiated, NodeId};
 use crate::metrics::snapshot;
 use crate::protocol::notify::{EPOCH_MINOR, Notification, PRUNE_MINOR};
 use crate::sys::fanotify::Watch;
 use crate::sys::handle::FileHandle;
+use closings::Closings;
 use helper::Helper;
-use watcher::{Tools, Watcher};
+use task::Task;
+use watcher::Tools;
 
 /// Longer than any mount lives, and short enough for every clock of the kernel.
 const UNBOUNDED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -52,6 +56,10 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// How long attributes of a file are good at most while it may be stored to through a mapping of the
+    /// source's file, which moves times that the kernel does not know of.
+    pub const WHILE_STORED: Duration = Duration::from_secs(1);
+
     /// What `config` asks for where `force` is in force. Timeouts that are given by themselves
     /// override those of the coherence.
     fn new(config: &Config, force: Force) -> Self {
@@ -106,8 +114,10 @@ pub struct Upkeep {
     config: Config,
     /// A directory of the source to watch; else why it is not watched.
     source: Result<OwnedFd, String>,
+    /// The same directory, where at least the closing of files can be watched and matters.
+    written: Option<OwnedFd>,
     settled: OnceLock<Settled>,
-    watcher: Mutex<Option<Watcher>>,
+    task: Mutex<Option<Task>>,
     /// The connection, which is another after one that was given up.
     kernel: RwLock<Option<Kernel>>,
     figures: Arc<Figures>,
@@ -193,8 +203,9 @@ impl Upkeep {
             Err(reason) if config.coherence == Coherence::Watch => return Err(refused(reason)),
             _ => {}
         }
-        let (settled, watcher, kernel, figures, failure) = Default::default();
-        Ok(Upkeep { config: config.clone(), source, settled, watcher, kernel, figures, failure })
+        let (config, written) = (config.clone(), prospect.written(config));
+        let (settled, task, kernel, figures, failure) = Default::default();
+        Ok(Upkeep { config, source, written, settled, task, kernel, figures, failure })
     }
 
     /// Begins to keep the caches of a new mount true; before it gets its first request.
@@ -215,9 +226,9 @@ impl Upkeep {
                 (Force::Timeout(CLASSIC), Some(reason.clone()))
             }
             (Coherence::Auto | Coherence::Watch, Ok(source)) => {
-                match self.watch(source, negotiated, kernel, known) {
-                    Ok(watcher) => {
-                        *self.watcher() = Some(watcher);
+                match self.watch(source, negotiated, kernel.clone(), known.clone()) {
+                    Ok(task) => {
+                        *self.task() = Some(task);
                         (Force::Watch, None)
                     }
                     Err(reason) if self.config.coherence == Coherence::Watch => {
@@ -232,6 +243,9 @@ impl Upkeep {
             None => info!(coherence = force.name(), "what the kernel may cache is settled"),
         }
         let trust = Trust::new(&self.config, force);
+        if force != Force::Watch && trust.attr > Trust::WHILE_STORED {
+            *self.task() = self.watch_closings(kernel, known);
+        }
         let elsewhere = match force {
             Force::Watch => Trust::new(&self.config, Force::Timeout(CLASSIC)),
             _ => trust,
@@ -247,7 +261,7 @@ impl Upkeep {
         negotiated: &Negotiated,
         kernel: Kernel,
         known: Arc<dyn Known>,
-    ) -> Result<Watcher, String> {
+    ) -> Result<Task, String> {
         if negotiated.minor < EPOCH_MINOR {
             return Err("this kernel can not be told that all names expire (Linux 6.16)".to_owned());
         }
@@ -258,13 +272,29 @@ impl Upkeep {
         let (figures, failure) = (self.figures.clone(), self.failure.clone());
         failure.set(None);
         let prunes = negotiated.minor >= PRUNE_MINOR;
-        Watcher::start(Tools { watch, kernel, helper, known, figures, failure, prunes })
+        let tools = Tools { watch, kernel, helper, known, figures, failure, prunes };
+        Task::start("watcher", move |stop| watcher::run(tools, stop))
             .map_err(|error| format!("start a thread: {error}"))
+    }
+
+    /// Has attributes of written files trusted for longer than a second once they are closed, if that can
+    /// be had.
+    fn watch_closings(&self, kernel: Kernel, known: Arc<dyn Known>) -> Option<Task> {
+        let watch = Watch::closings(self.written.as_ref()?.as_fd()).map_err(cause);
+        let figures = self.figures.clone();
+        let started = watch.and_then(|watch| {
+            let closings = Closings { watch, kernel, known, figures };
+            Task::start("closings", move |stop| closings.run(&stop))
+                .map_err(|error| format!("start a thread: {error}"))
+        });
+        let said =
+            |reason| info!("attributes of files that were written are trusted for 1 s: {reason}");
+        started.map_err(said).ok()
     }
 
     /// Ends it: the mount is gone.
     pub fn end(&self) {
-        *self.watcher() = None;
+        *self.task() = None;
     }
 
     /// The attributes of an inode are going to change without that the kernel knows.
@@ -319,12 +349,20 @@ impl Upkeep {
         }
     }
 
-    fn watcher(&self) -> std::sync::MutexGuard<'_, Option<Watcher>> {
-        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
+    fn task(&self) -> std::sync::MutexGuard<'_, Option<Task>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Prospect<'_> {
+    /// A descriptor to watch the closing of files with, where the kernel may write them by itself, and who
+    /// does can be found.
+    fn written(&self, config: &Config) -> Option<OwnedFd> {
+        let by_daemon = matches!(config.data, DataMode::Copy | DataMode::Splice);
+        let written = self.private && self.handles && !config.mount.ro && !by_daemon;
+        written.then(|| self.directory.try_clone().ok()).flatten()
+    }
+
     /// A descriptor to watch; else why it can not be watched.
     fn source(&self, config: &Config) -> Result<OwnedFd, String> {
         if config.notifier.is_none() {

@@ -4,25 +4,22 @@
 //! that not get on, every name expires at once instead, for which the kernel waits for nobody. So a
 //! change is never held up by whoever holds a directory's lock.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use tracing::{debug, info, warn};
 
 use super::batch::{Batch, everything};
 use super::helper::{Helper, PACKET_MAX};
 use super::later::Later;
+use super::task::Stop;
 use super::{Failure, Figures, Known};
 use crate::fs::Kernel;
 use crate::protocol::notify::Notification;
 use crate::sys::fanotify::{Watch, events};
-use crate::sys::sched::prefer_this_thread;
 
 /// Between two looks while there are changes: each wakes this thread, and what has changed twice is
 /// told once.
@@ -33,13 +30,6 @@ const FAILED_PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_millis(40);
 /// Bytes of events that are read at a time: a few thousand of them.
 const EVENTS: usize = 256 << 10;
-
-/// The thread, which ends with this.
-#[derive(Debug)]
-pub(super) struct Watcher {
-    stop: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
-}
 
 /// What the thread works with.
 #[derive(Debug)]
@@ -54,41 +44,21 @@ pub(super) struct Tools {
     pub(super) prunes: bool,
 }
 
-impl Watcher {
-    pub(super) fn start(tools: Tools) -> io::Result<Self> {
-        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-        let stopped = stop.clone();
-        let run = move || {
-            // Else events pile up while others keep the CPUs busy.
-            prefer_this_thread();
-            Loop::new(tools, stopped).run();
-        };
-        let thread = Some(thread::Builder::new().name("watcher".to_owned()).spawn(run)?);
-        Ok(Watcher { stop, thread })
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        let _ = self.stop.write(1);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the watcher panicked");
-        }
-    }
+/// Reads and tells until `stop` comes.
+pub(super) fn run(tools: Tools, stop: Stop) {
+    Loop::new(tools, stop).run();
 }
 
 struct Loop {
     tools: Tools,
-    stop: Arc<EventFd>,
+    stop: Stop,
     buffer: Vec<u8>,
     later: Later,
     helper_missed: bool,
 }
 
 impl Loop {
-    fn new(tools: Tools, stop: Arc<EventFd>) -> Self {
+    fn new(tools: Tools, stop: Stop) -> Self {
         let (buffer, later) = (vec![0; EVENTS], Later::default());
         Loop { tools, stop, buffer, later, helper_missed: false }
     }
@@ -102,7 +72,7 @@ impl Loop {
             };
             self.tools.helper.collect();
             self.tell(batch);
-            if self.stopped_within(pause) {
+            if self.stop.comes_within(pause) {
                 return;
             }
         }
@@ -172,19 +142,6 @@ impl Loop {
         match poll(fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(fds[0].any() != Some(true)),
             Err(errno) => Err(errno),
-        }
-    }
-
-    fn stopped_within(&self, time: Duration) -> bool {
-        let mut fds = [PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, timeout) {
-            Ok(count) => count > 0,
-            Err(Errno::EINTR) => false,
-            Err(_) => {
-                thread::sleep(time);
-                self.stop.read().is_ok()
-            }
         }
     }
 

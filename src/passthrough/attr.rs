@@ -13,6 +13,7 @@ use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchownat, ftruncate, truncat
 use super::Local;
 use super::xattr::may;
 use crate::abi::{self, SetattrValid};
+use crate::coherence::Trust;
 use crate::fs::{Attributes, Caller, Fh, NodeId, Result, StatxReply};
 use crate::locality::Stamp;
 use crate::sys::caller::{self, impersonate};
@@ -65,10 +66,9 @@ impl Local {
     /// How long the kernel may trust attributes of an inode: not for long while it may be storing
     /// through a mapping of the source's file, which moves times that it does not know of.
     fn attr_valid(&self, nodeid: NodeId) -> Duration {
-        const WHILE_STORED: Duration = Duration::from_secs(1);
         let stored_to = || self.inodes.live(nodeid).is_some_and(|inode| inode.is_stored_to());
         match self.trust(nodeid).attr {
-            valid if valid > WHILE_STORED && stored_to() => WHILE_STORED,
+            valid if valid > Trust::WHILE_STORED && stored_to() => Trust::WHILE_STORED,
             valid => valid,
         }
     }

@@ -424,13 +424,14 @@ impl Inode {
         self.data.lock().unwrap_or_else(PoisonError::into_inner).storers.opens += 1;
     }
 
-    /// It ends. Its file of the source ends then, too, or with the last mapping.
-    pub(super) fn end_storing(&self) {
+    /// It ends. Its file of the source ends then, too, or with the last mapping, which is waited for if it
+    /// `matters`.
+    pub(super) fn end_storing(&self, matters: bool) {
         let mut state = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         let storers = &mut state.storers;
         storers.opens -= 1;
         if storers.opens == 0 {
-            storers.linger = !std::mem::take(&mut storers.closed);
+            storers.linger = !std::mem::take(&mut storers.closed) && matters;
         }
     }
 

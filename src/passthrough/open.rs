@@ -18,6 +18,7 @@ use super::inode::{Found, Inode, Keep, Part, Place};
 use super::namespace::{prepare, split};
 use super::{Local, shared};
 use crate::abi::{self, OpenFlags};
+use crate::coherence::Trust;
 use crate::fs::{Caller, Entry, Fh, Name, NodeId, Opened, Result};
 use crate::sys::caller::{self, impersonate};
 use crate::sys::objfd;
@@ -298,7 +299,8 @@ impl Local {
         if let Some(open) = self.handles.close_file(fh) {
             DataPath::release(&open.inode, open.mode);
             if stores(open.mode, open.flags) {
-                open.inode.end_storing();
+                let matters = self.trust(open.inode.nodeid).attr > Trust::WHILE_STORED;
+                open.inode.end_storing(matters);
             }
             let OpenFile { file, inode, flags, .. } = open;
             // What is written may be with a distributed file system only once this is closed.

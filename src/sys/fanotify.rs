@@ -72,17 +72,32 @@ impl Watch {
     pub fn new(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
         let report =
             libc::FAN_REPORT_DFID_NAME | libc::FAN_REPORT_FID | libc::FAN_REPORT_TARGET_FID;
+        let watch = Watch::nothing(report)?;
+        let watched = NAMES | DATA | libc::FAN_ATTRIB | libc::FAN_ONDIR;
+        watch.add(directory, MarkFlags::FAN_MARK_FILESYSTEM, watched)?;
+        let ignored = MarkFlags::FAN_MARK_MOUNT | MarkFlags::FAN_MARK_IGNORE_SURV;
+        watch.add(directory, ignored, libc::FAN_MODIFY)?;
+        Ok(watch)
+    }
+
+    /// Watches for files that are closed after they were open for writing on the mount which `directory`
+    /// lies on, and for nothing else. Errors as for [`new`](Self::new).
+    pub fn closings(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let watch = Watch::nothing(libc::FAN_REPORT_FID)?;
+        watch.add(directory, MarkFlags::FAN_MARK_MOUNT, libc::FAN_CLOSE_WRITE)?;
+        Ok(watch)
+    }
+
+    fn nothing(report: libc::c_uint) -> Result<Self, Errno> {
         let flags =
             InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK | InitFlags::from_bits_retain(report);
         let group = Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC)?;
-        let watched = NAMES | DATA | libc::FAN_ATTRIB | libc::FAN_ONDIR;
-        let add = |flags, mask| {
-            let flags = MarkFlags::FAN_MARK_ADD | flags;
-            group.mark(flags, MaskFlags::from_bits_retain(mask), directory, Some(c"."))
-        };
-        add(MarkFlags::FAN_MARK_FILESYSTEM, watched)?;
-        add(MarkFlags::FAN_MARK_MOUNT | MarkFlags::FAN_MARK_IGNORE_SURV, libc::FAN_MODIFY)?;
         Ok(Watch { group })
+    }
+
+    fn add(&self, directory: BorrowedFd<'_>, flags: MarkFlags, mask: u64) -> Result<(), Errno> {
+        let flags = MarkFlags::FAN_MARK_ADD | flags;
+        self.group.mark(flags, MaskFlags::from_bits_retain(mask), directory, Some(c"."))
     }
 
     /// Reads as many events as there are and fit into `buffer`; their length in bytes. EAGAIN if there

@@ -37,7 +37,7 @@ pub(crate) fn nothing_expires(ground: &Ground) -> Result<(), String> {
         let what = |found: &Snapshot| {
             let count = |name: &str| found.requests.get(name).map_or(0, |found| found.count);
             let Coherence { overflows, expirations, .. } = found.coherence;
-            [count("LOOKUP"), count("GETATTR"), overflows, expirations]
+            [count("LOOKUP"), count("GETATTR"), count("STATX"), overflows, expirations]
         };
         match (what(&before), what(&after)) {
             (then, now) if then == now => Ok(()),

@@ -17,10 +17,18 @@ fn mtime(path: &Path) -> (i64, i64) {
 /// Times that stores through a mapping move show after a second at most, also when the file was closed
 /// before, and when it was looked at before it was opened.
 pub(crate) fn through_a_mapping(ground: &Ground) -> Result<(), String> {
-    let daemon = ground.watched()?;
+    for coherence in ["watch", "exclusive"] {
+        let (source, mountpoint) = ground.pair();
+        fs::write(source.join("f"), vec![b'.'; 8192]).map_err(|error| format!("f: {error}"))?;
+        let options = format!("coherence={coherence}");
+        let daemon = Daemon::start(&source, &mountpoint, "passthrough", &options)?;
+        store(&daemon).map_err(|reason| format!("{coherence}: {reason}"))?;
+    }
+    Ok(())
+}
+
+fn store(daemon: &Daemon) -> Result<(), String> {
     let (behind, here) = (daemon.source.join("f"), daemon.mountpoint.join("f"));
-    let failed = |error: std::io::Error| format!("f: {error}");
-    fs::write(&behind, vec![b'.'; 8192]).map_err(failed)?;
     let same = || mtime(&behind) == mtime(&here);
     until("the times of a new file", same)?;
     let mut client = Shell::at(&daemon.mountpoint);
@@ -43,15 +51,16 @@ pub(crate) fn through_a_mapping(ground: &Ground) -> Result<(), String> {
     // From now on they are trusted again.
     thread::sleep(Duration::from_millis(1500));
     mtime(&here);
-    let asked = |daemon: &Daemon| {
+    let asked = || {
         let requests = daemon.stats()?.requests;
-        Ok::<u64, String>(requests.get("GETATTR").map_or(0, |found| found.count))
+        let count = |name: &str| requests.get(name).map_or(0, |found| found.count);
+        Ok::<_, String>(["LOOKUP", "GETATTR", "STATX"].map(count))
     };
     undisturbed(|| {
-        let before = asked(&daemon)?;
+        let before = asked()?;
         thread::sleep(Duration::from_millis(1200));
         mtime(&here);
-        match asked(&daemon)? == before {
+        match asked()? == before {
             true => Ok(()),
             false => Err("the times of a file that is closed are still asked for".to_owned()),
         }
@@ -78,7 +87,8 @@ pub(crate) fn exclusive_asks_nothing(ground: &Ground) -> Result<(), String> {
         let asked = || {
             let requests = daemon.stats()?.requests;
             let count = |name: &str| requests.get(name).map_or(0, |found| found.count);
-            Ok::<_, String>(["LOOKUP", "GETATTR", "READDIR", "READDIRPLUS"].map(count))
+            let asked = ["LOOKUP", "GETATTR", "STATX", "READDIR", "READDIRPLUS"];
+            Ok::<_, String>(asked.map(count))
         };
         look();
         let (first, before) = (look(), asked()?);
