@@ -12,7 +12,7 @@ use crate::Ground;
 use crate::common::shell::pattern;
 use crate::common::text;
 use crate::launch::{Launch, Served, eventually};
-use crate::tool::{Tool, tool};
+use crate::tool::{Tool, shell, tool};
 
 const FILES: usize = 30_000;
 const FOLDERS: usize = 30;
@@ -178,6 +178,39 @@ pub(crate) fn few_descriptors(ground: &Ground) -> Result<(), String> {
             read_many(&mountpoint, &served)?;
         }
         exhaust(&mountpoint, &served).map_err(|reason| format!("{data}: {reason}"))?;
+        served.finish()?;
+    }
+    Ok(())
+}
+
+/// What programs do all day, through a daemon with as few descriptors as there may be.
+pub(crate) fn programs(ground: &Ground) -> Result<(), String> {
+    const LINE: &str = "find tree -type f | wc -l; cp -r tree copy; diff -r tree copy; cd copy; git init -q .; \
+        git add -A; git -c user.name=a -c user.email=a@example.org commit -qm all; \
+        rm folder-2/file-0; echo more >> folder-3/file-1; git status --porcelain";
+    // Each queue and worker takes some.
+    let cpus = u32::try_from(thread::available_parallelism().map_err(text)?.get()).map_err(text)?;
+    let fewest = (48 + 8 * cpus).max(64);
+    for data in ["passthrough", "copy"] {
+        let (source, mountpoint) = ground.pair();
+        for folder in 0..10 {
+            let at = source.join(format!("tree/folder-{folder}"));
+            fs::create_dir_all(&at).map_err(text)?;
+            for file in 0..60 {
+                fs::write(at.join(format!("file-{file}")), "some text").map_err(text)?;
+            }
+        }
+        let launch = Launch { nofile: Some(fewest), ..Launch::new(&source, &mountpoint, data) };
+        let served = launch.go()?;
+        let work = shell(LINE).within(&mountpoint).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        let said = work.env("GIT_CONFIG_NOSYSTEM", "1").run()?;
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let fds = served.stats()?.live.fds;
+        if words != ["600", "D", "folder-2/file-0", "M", "folder-3/file-1"]
+            || fds > u64::from(fewest)
+        {
+            return Err(format!("{data}: {fds} descriptors, and {said}"));
+        }
         served.finish()?;
     }
     Ok(())

@@ -76,6 +76,7 @@ const TESTS: &[(&str, Body)] = &[
     ("limits::full_disk", limits::full_disk),
     ("limits::walk", limits::walk),
     ("limits::few_descriptors", limits::few_descriptors),
+    ("limits::programs", limits::programs),
     ("limits::room_for_descriptors", limits::room_for_descriptors),
     ("requests::no_data", requests::no_data),
     ("requests::no_questions", requests::no_questions),
