@@ -50,6 +50,7 @@ const TESTS: &[(&str, Body)] = &[
     ("helper::waits_in_the_kernel", helper::waits_in_the_kernel),
     ("overflow::every_time", overflow::every_time),
     ("removed::is_forgotten", removed::is_forgotten),
+    ("removed::is_looked_for_again", removed::is_looked_for_again),
     ("sources::tmpfs", sources::tmpfs),
     ("sources::xfs", sources::xfs),
     ("sources::btrfs", sources::btrfs),

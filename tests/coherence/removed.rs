@@ -1,8 +1,10 @@
-//! What was removed behind the mount is not kept in memory, unless somebody uses it.
+//! What was removed behind the mount: it is not kept in memory, unless somebody uses it, and not taken for
+//! what has its name now.
 
 use std::fs::{self, File};
 use std::io;
 
+use crate::common::daemon::Daemon;
 use crate::{Ground, until};
 
 /// Files of each directory.
@@ -49,5 +51,35 @@ pub(crate) fn is_forgotten(ground: &Ground) -> Result<(), String> {
     match (held.as_deref(), kept.as_deref(), here.join("outer").exists()) {
         (Ok("held"), Ok("kept"), false) => Ok(()),
         found => Err(format!("what is in use, what has another name, what is gone: {found:?}")),
+    }
+}
+
+/// Where nobody tells, and names are trusted for long, an open of a file that is another by now says
+/// ESTALE, upon which the kernel looks once more: its user sees the new one.
+pub(crate) fn is_looked_for_again(ground: &Ground) -> Result<(), String> {
+    // More than the daemon keeps descriptors, which would lead to the old one.
+    const OTHERS: usize = 200;
+    let (source, mountpoint) = ground.pair();
+    let failed = |error: io::Error| error.to_string();
+    let make = |text: &str| {
+        fs::create_dir(source.join("d")).and_then(|()| fs::write(source.join("d/f"), text))
+    };
+    make("old").map_err(failed)?;
+    for number in 0..OTHERS {
+        fs::write(source.join(number.to_string()), "").map_err(failed)?;
+    }
+    let options = "coherence=timeout=600,fd_cache=16";
+    let daemon = Daemon::start(&source, &mountpoint, "auto", options)?;
+    fs::metadata(mountpoint.join("d/f")).map_err(failed)?;
+    for number in 0..OTHERS {
+        fs::metadata(mountpoint.join(number.to_string())).map_err(failed)?;
+    }
+    fs::remove_dir_all(source.join("d")).and_then(|()| make("new")).map_err(failed)?;
+    let read = fs::read_to_string(mountpoint.join("d/f")).map_err(failed)?;
+    let requests = daemon.stats()?.requests;
+    let stale = requests.get("OPEN").and_then(|open| open.errors.get("ESTALE").copied());
+    match (&*read, stale) {
+        ("new", Some(1)) => Ok(()),
+        found => Err(format!("what is read, and OPENs that said ESTALE: {found:?}")),
     }
 }
