@@ -315,7 +315,8 @@ fn presets_are_listed_and_told_in_detail() {
     let list: Value = serde_json::from_str(&list.stdout).expect("one document");
     let names: Vec<&str> =
         list.as_array().expect("a list").iter().filter_map(|p| p["name"].as_str()).collect();
-    assert_eq!(names, ["quick", "ladder", "metadata", "jobs", "fast17", "tail", "scale"]);
+    let presets = ["quick", "ladder", "metadata", "jobs", "fast17", "tail", "scale", "locality"];
+    assert_eq!(names, presets);
     let quick = finish(&mut desk.command(&["quick", "--list"])).succeeded();
     assert!(quick.stdout.contains("system native-again"), "{}", quick.stdout);
     assert!(quick.stdout.contains("randread-4k-qd32"), "{}", quick.stdout);

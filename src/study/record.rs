@@ -145,7 +145,8 @@ pub struct Measurement {
     pub latency: Latency,
     /// What the client consumed.
     pub client: Consumption,
-    /// What the daemon did and consumed meanwhile; `None` natively.
+    /// What the daemon did and consumed meanwhile, with the servers of a distributed file system that the
+    /// study names; `None` natively, if there are none.
     pub daemon: Option<DaemonWork>,
     /// Where one operation's time went, nanoseconds by layer, if it was traced.
     #[serde(default, skip_serializing_if = "Option::is_none")]

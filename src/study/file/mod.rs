@@ -85,6 +85,10 @@ pub(crate) struct Backing {
     /// Of an image: the directory that its file lies in.
     #[serde(rename = "on")]
     pub(crate) image_dir: Option<PathBuf>,
+    /// Of a distributed file system: the names of its processes on this machine. What they consume is
+    /// counted for all systems, with what the system's own daemon does.
+    #[serde(default)]
+    pub(crate) servers: Vec<String>,
 }
 
 fn ext4() -> String {
@@ -105,6 +109,7 @@ impl Default for Backing {
             mkfs_options: Vec::new(),
             mount_options: None,
             image_dir: None,
+            servers: Vec::new(),
         }
     }
 }
@@ -115,6 +120,9 @@ impl Default for Backing {
 pub(crate) enum BackingKind {
     /// A new subdirectory of a directory.
     Directory,
+    /// A new subdirectory of a directory in a distributed file system, whose own mount is what all others
+    /// are compared with.
+    Distributed,
     /// A new directory on a block device that has a file system.
     Device,
     /// A file system made in a sparse file on a loop device.
@@ -232,6 +240,10 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<StudyFile, StudyError> {
     sound((0.1..=600.0).contains(&file.mount_seconds), "`mount-seconds` must be from 0.1 to 600")?;
     sound((4..=1_048_576).contains(&file.size_mib), "`size-mib` must be from 4 to 1048576")?;
     sound(!file.cells.is_empty(), "there are no [[cells]]")?;
+    sound(
+        file.backing.servers.is_empty() || file.backing.kind == BackingKind::Distributed,
+        "`servers` are those of a backing of kind = \"distributed\"",
+    )?;
     Ok(file)
 }
 
@@ -290,6 +302,7 @@ mod tests {
             ("[[sytem]]", &["unknown field `sytem`", "did you mean `system`?"]),
             ("[backing]\nkind = \"imige\"", &["unknown variant `imige`", "did you mean `image`?"]),
             ("zzzz = 2", &["unknown field `zzzz`"]),
+            ("[backing]\nkind = \"image\"\nservers = [\"x\"]", &["kind = \"distributed\""]),
         ] {
             let error = parse(&format!("{SMALL}{line}\n"), "a.toml").expect_err(line).to_string();
             assert!(error.starts_with("a.toml: "), "{error}");

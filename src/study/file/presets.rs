@@ -2,7 +2,7 @@
 //! are written.
 
 /// Name and text of each.
-pub(crate) const PRESETS: [(&str, &str); 7] = [
+pub(crate) const PRESETS: [(&str, &str); 8] = [
     ("quick", include_str!("../../../scripts/studies/quick.toml")),
     ("ladder", include_str!("../../../scripts/studies/ladder.toml")),
     ("metadata", include_str!("../../../scripts/studies/metadata.toml")),
@@ -10,6 +10,7 @@ pub(crate) const PRESETS: [(&str, &str); 7] = [
     ("fast17", include_str!("../../../scripts/studies/fast17.toml")),
     ("tail", include_str!("../../../scripts/studies/tail.toml")),
     ("scale", include_str!("../../../scripts/studies/scale.toml")),
+    ("locality", include_str!("../../../scripts/studies/locality.toml")),
 ];
 
 /// The text of the preset of this name.

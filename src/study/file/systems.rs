@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::cells::unknown;
-use super::{StudyFile, SystemEntry, SystemKind};
+use super::{BackingKind, StudyFile, SystemEntry, SystemKind};
 use crate::metrics::snapshot::Snapshot;
 use crate::study::daemon::Launch;
 use crate::study::record::{self, Kind, NATIVE, NATIVE_AGAIN};
@@ -34,7 +34,11 @@ pub(crate) fn resolve(file: &StudyFile) -> Result<Vec<PlannedSystem>, String> {
         command: Vec::new(),
         package: None,
     };
-    let mut systems = vec![native(NATIVE, "native"), native(NATIVE_AGAIN, "native again")];
+    let (title, again) = match file.backing.kind {
+        BackingKind::Distributed => ("own mount", "own mount again"),
+        _ => ("native", "native again"),
+    };
+    let mut systems = vec![native(NATIVE, title), native(NATIVE_AGAIN, again)];
     for entry in &file.systems {
         let at = |why: String| format!("[[system]] {}: {why}", entry.id);
         if systems.iter().any(|other| other.system.id == entry.id) {
@@ -200,6 +204,12 @@ mod tests {
         let fusewire = launch(3).expect("it mounts");
         assert_eq!(fusewire.arguments, ["mount", "/src", "/mnt", "-f", "--transport", "uring"]);
         assert!(all[3].wants_uring() && !all[2].wants_uring());
+    }
+
+    #[test]
+    fn a_distributed_file_system_is_compared_with_its_own_mount() {
+        let all = systems("[backing]\nkind = \"distributed\"").expect("well-formed");
+        assert_eq!(all[0].system.title, "own mount");
     }
 
     #[test]

@@ -102,6 +102,20 @@ pub(crate) fn sum(parts: &[Consumption]) -> Consumption {
     })
 }
 
+/// The processes of these names, as the kernel has them.
+pub(crate) fn processes(names: &[String]) -> Vec<u32> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let named = |entry: fs::DirEntry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+        names.iter().any(|known| known == name.trim_end()).then_some(pid)
+    };
+    entries.filter_map(named).collect()
+}
+
 fn migrations(path: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with("se.nr_migrations"))?;
@@ -148,6 +162,14 @@ mod tests {
         let process = Reading::of_process(child.id());
         eventually("process", || Reading::of_process(child.id()).since(process));
         child.kill().and_then(|()| child.wait()).expect("our child");
+    }
+
+    #[test]
+    fn processes_are_found_by_name() {
+        let own = fs::read_to_string("/proc/self/comm").expect("readable");
+        let names = [own.trim_end().to_owned()];
+        assert!(processes(&names).contains(&std::process::id()));
+        assert!(processes(&["no such".to_owned()]).is_empty() && processes(&[]).is_empty());
     }
 
     #[test]

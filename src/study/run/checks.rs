@@ -59,7 +59,9 @@ pub(crate) fn before(
     }
     let root = geteuid().is_root();
     let needs_root = match backing.kind {
-        BackingKind::Directory => cells.iter().any(|cell| cell.cache == Cache::Cold),
+        BackingKind::Directory | BackingKind::Distributed => {
+            cells.iter().any(|cell| cell.cache == Cache::Cold)
+        }
         _ => true,
     };
     if needs_root && !root {
@@ -102,22 +104,33 @@ pub(crate) fn before(
             let dir = backing.image_dir.as_deref().unwrap_or(temporary);
             space(dir, needed, "another `on` in [backing], or TMPDIR=<directory>,")?;
         }
-        BackingKind::Directory => {
+        BackingKind::Directory | BackingKind::Distributed => {
             if let Some(dir) = &backing.path {
+                lies_where_it_should(backing.kind, dir)?;
                 space(dir, needed, "another --dir")?;
-                let mount = mounts::mount_of(dir)?;
-                if mount.is_some_and(|mount| mount.is_fuse()) {
-                    return Err(refuse(format!(
-                        "{} lies on FUSE itself, and would be measured as native: choose another --dir",
-                        dir.display()
-                    )));
-                }
             }
         }
         BackingKind::Device | BackingKind::Tmpfs | BackingKind::Null => {}
     }
     tell_leftovers()?;
     Ok(version)
+}
+
+/// A directory is native, and a distributed file system's own mount is what its study says that it is.
+fn lies_where_it_should(kind: BackingKind, dir: &Path) -> Result<(), StudyError> {
+    let is_fuse = mounts::mount_of(dir)?.is_some_and(|mount| mount.is_fuse());
+    let dir = dir.display();
+    match (kind, is_fuse) {
+        (BackingKind::Distributed, false) => Err(refuse(format!(
+            "{dir} is no mount of a distributed file system, with which this study compares: mount one, as \
+             scripts/cluster-gluster.sh up does, or choose another --dir"
+        ))),
+        (BackingKind::Directory, true) => Err(refuse(format!(
+            "{dir} lies on FUSE itself, and would be measured as native: choose another --dir, or say \
+             kind = \"distributed\" in [backing] if it is to be compared with"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn is_new_enough(version: &str) -> Result<(), StudyError> {
@@ -238,6 +251,15 @@ mod tests {
         assert!(is_new_enough("fio-3.33").is_ok() && is_new_enough("fio-4.0-12-gabc").is_ok());
         let error = is_new_enough("fio-3.1").expect_err("old").to_string();
         assert!(error.starts_with("fio-3.1 is too old, fio 3.20 or newer"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_distributed_file_system_is_not_compared_with_as_one() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let place = |kind| lies_where_it_should(kind, dir.path());
+        place(BackingKind::Directory).expect("it is native");
+        let error = place(BackingKind::Distributed).expect_err("it is not").to_string();
+        assert!(error.contains("is no mount of a distributed file system"), "{error}");
     }
 
     #[test]

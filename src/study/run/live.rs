@@ -11,7 +11,7 @@ use super::super::error::StudyError;
 use super::super::file::cells::Planned;
 use super::super::file::systems::PlannedSystem;
 use super::super::interrupt::Interrupt;
-use super::super::load::consumed::Reading;
+use super::super::load::consumed::{self, Reading};
 use super::super::prepare;
 use super::super::record::{DaemonWork, Kind, Measurement};
 use super::super::runner::StepError;
@@ -45,6 +45,8 @@ pub(crate) struct LiveExecutor<'a> {
     pub(crate) cells: &'a [Planned],
     pub(crate) systems: &'a [PlannedSystem],
     pub(crate) place: &'a Place,
+    /// Names of processes whose work is counted with that of a daemon.
+    pub(crate) servers: &'a [String],
     /// The binary that is measured.
     pub(crate) exe: &'a Path,
     pub(crate) seed: u64,
@@ -214,9 +216,11 @@ impl LiveExecutor<'_> {
             limit,
         };
         let (cache, theirs) = (planned.cache, Arc::clone(&shown));
+        let servers = consumed::processes(self.servers);
         let played = watch.run(move |cancel| {
             let tracing = tracing.as_deref();
-            let played = take(scene.as_mut(), theirs.as_ref(), pid, cache, tracing, cancel);
+            let daemons = Daemons { own: pid, servers };
+            let played = take(scene.as_mut(), theirs.as_ref(), daemons, cache, tracing, cancel);
             played.map_err(StepError::Cell)
         });
         played.map_err(|error| match error {
@@ -227,11 +231,19 @@ impl LiveExecutor<'_> {
     }
 }
 
+/// Who works for the client.
+struct Daemons {
+    /// The system's own.
+    own: Option<u32>,
+    /// Those of the distributed file system below.
+    servers: Vec<u32>,
+}
+
 /// Everything that goes through the system.
 fn take(
     scene: &mut dyn Scene,
     system: &dyn System,
-    pid: Option<u32>,
+    Daemons { own, servers }: Daemons,
     cache: Cache,
     tracing: Option<&Tracing>,
     cancel: &Cancel,
@@ -243,8 +255,9 @@ fn take(
         Cache::Cold => drop_caches()?,
     }
     let before = settled(system, None).map_err(said)?;
-    let daemon = before.as_ref().map(|snapshot| snapshot.pid).or(pid);
-    let read = || daemon.map(Reading::of_process);
+    let daemon = before.as_ref().map(|snapshot| snapshot.pid).or(own);
+    let all: Vec<u32> = daemon.into_iter().chain(servers).collect();
+    let read = || all.iter().map(|pid| Reading::of_process(*pid)).collect::<Vec<_>>();
     let (ticks, reading) = (CpuTicks::now(), read());
     let recording = tracing.zip(daemon).map(|(tracing, daemon)| tracing.record(daemon));
     let recording = recording.transpose().map_err(said)?;
@@ -256,11 +269,13 @@ fn take(
     let (after_reading, after_ticks) = (read(), CpuTicks::now());
     let after = settled(system, before.as_ref()).map_err(said)?;
     measurement.steal_percent = after_ticks.steal_percent_since(ticks);
-    measurement.daemon =
-        after_reading.zip(reading).map(|(after, before)| after.since(before)).map(|consumption| {
-            let requests = before.zip(after).map(|(before, after)| after.served_since(&before));
-            DaemonWork { requests: requests.unwrap_or_default(), consumption }
-        });
+    let parts = after_reading.into_iter().zip(reading);
+    let parts: Vec<_> = parts.map(|(after, before)| after.since(before)).collect();
+    let requests = before.zip(after).map(|(before, after)| after.served_since(&before));
+    measurement.daemon = (!parts.is_empty()).then(|| DaemonWork {
+        requests: requests.unwrap_or_default(),
+        consumption: consumed::sum(&parts),
+    });
     Ok((measurement, scene.raw()))
 }
 

@@ -27,7 +27,7 @@ use super::environment::{self, CpuTicks, Environment};
 use super::error::StudyError;
 use super::file::cells::{self, Planned};
 use super::file::systems::{self, PlannedSystem};
-use super::file::{self, StudyFile, presets};
+use super::file::{self, BackingKind, StudyFile, presets};
 use super::interrupt::Interrupt;
 use super::record::{self, FORMAT, NATIVE, Outcome, Sample};
 use super::scratch::complain;
@@ -181,7 +181,11 @@ fn resolve(
     origin: &str,
 ) -> Result<Plan, StudyError> {
     if let Some(dir) = &options.dir {
-        file.backing.kind = place::kind_of(dir)?;
+        let kind = place::kind_of(dir)?;
+        // What a study compares with is its own matter, not that of where it is done.
+        if (file.backing.kind, kind) != (BackingKind::Distributed, BackingKind::Directory) {
+            file.backing.kind = kind;
+        }
         file.backing.path = Some(dir.clone());
     }
     let wrong = |why: String| preflight::refuse(format!("{origin}: {why}"));
@@ -289,9 +293,10 @@ fn live<'a>(
     raw: Raw,
 ) -> LiveExecutor<'a> {
     let Plan { file, cells, systems, seed, tracing, .. } = plan;
+    let servers = &file.backing.servers;
     let mount_limit = Duration::from_secs_f64(file.mount_seconds);
     let (seed, tracing) = (*seed, tracing.clone());
-    LiveExecutor { cells, systems, place, exe, seed, interrupt, mount_limit, raw, tracing }
+    LiveExecutor { cells, systems, place, servers, exe, seed, interrupt, mount_limit, raw, tracing }
 }
 
 /// A system that does not mount, or not as it must, is no system of a study: that is found now.

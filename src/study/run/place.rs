@@ -68,6 +68,9 @@ impl Place {
         let fstype = place.fstype()?;
         place.description = match backing.kind {
             BackingKind::Directory => format!("a directory on {fstype}"),
+            BackingKind::Distributed => {
+                format!("a directory on {fstype}, the own mount of a distributed file system")
+            }
             BackingKind::Device => format!("a directory on {fstype} on a block device"),
             BackingKind::Image => {
                 let floor = place.image_on.as_deref().unwrap_or("another file system");
@@ -89,7 +92,7 @@ impl Place {
             })
         };
         match backing.kind {
-            BackingKind::Directory => self.subdirectory_of(path()?),
+            BackingKind::Directory | BackingKind::Distributed => self.subdirectory_of(path()?),
             BackingKind::Device => {
                 let point = self.scratch.subdirectory("disk")?;
                 let device = path()?;

@@ -97,6 +97,7 @@ fn columns(digest: &Digest, cell: &CellDigest, row: &Row, figures: &Figures) -> 
     let moves = cost.migrations.map_or_else(|| "-".into(), number);
     let band = if native { words::band(cell.noise_band) } else { String::new() };
     let (daemon, requests) = match native {
+        true if cost.daemon_cpu_us > 0.0 => (number(cost.daemon_cpu_us), String::new()),
         true => (String::new(), String::new()),
         false if digest.counts(&row.system) => {
             (number(cost.daemon_cpu_us), escape(&words::requests(figures)))
