@@ -43,6 +43,11 @@ pub trait Locator: Debug + Send + Sync {
     /// showing what was there before for as long as anybody has that open.
     fn writes_in_place(&self) -> bool;
 
+    /// Why nothing is read where it lies, if that is known to be so for all files.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// The local file that holds the bytes of `opened`, which was opened through the distributed mount:
     /// as it is now, as the mount says that it is now, and whole. `inode` is the number under which it
     /// was found there before it was opened. May wait for the distributed file system.
@@ -184,9 +189,10 @@ impl Replicas {
     /// What is in force, and what was read.
     pub fn describe(&self) -> snapshot::Locality {
         let mode = self.locator.as_ref().map_or("off", |locator| locator.name());
-        let reason = match self.requested {
-            Locality::Off => None,
-            _ => self.locator.as_ref().err().cloned(),
+        let reason = match (&self.locator, self.requested) {
+            (Ok(locator), _) => locator.trouble(),
+            (Err(_), Locality::Off) => None,
+            (Err(reason), _) => Some(reason.clone()),
         };
         let (mode, requested) = (mode.to_owned(), self.requested.to_string());
         self.figures.snapshot(snapshot::Locality { mode, requested, reason, ..Default::default() })

@@ -112,7 +112,7 @@ pub struct Locality {
     pub mode: String,
     /// What was asked for: one of these, or `auto`.
     pub requested: String,
-    /// Why it is so, if it is not what was asked for.
+    /// Why it is so, if it is not what was asked for; or why nothing is read from there all the same.
     pub reason: Option<String>,
     /// READs that were answered from a file on this machine's disk.
     pub replica_reads: u64,

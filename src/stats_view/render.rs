@@ -162,12 +162,16 @@ fn head(now: &Snapshot) -> String {
 }
 
 fn local(now: &Locality) -> String {
-    if let Some(reason) = &now.reason {
-        return format!("{} (asked for: {}): {reason}", now.mode, now.requested);
-    }
+    let reason = match &now.reason {
+        Some(reason) if now.mode == "off" => {
+            return format!("off (asked for: {}): {reason}", now.requested);
+        }
+        Some(reason) => format!("; {reason}"),
+        None => String::new(),
+    };
     let misses = now.misses.iter().map(|(miss, count)| format!(", {miss} {count}"));
     format!(
-        "{}, {} held, {} ({}) from this machine's disk, {} through the source; {}{}",
+        "{}, {} held, {} ({}) from this machine's disk, {} through the source; {}{}{reason}",
         now.mode,
         counted(now.held_opens, "open"),
         counted(now.replica_reads, "READ"),

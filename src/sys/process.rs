@@ -24,9 +24,8 @@ pub(crate) enum Side {
 
 /// Splits the process in two. Must be called before any thread is started.
 pub(crate) fn background() -> io::Result<Side> {
-    // What was inherited would stay open, and locked, for as long as the mount.
-    // SAFETY: nothing in this process owns a descriptor above standard error yet.
-    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    // They would stay open, and locked, for as long as the mount.
+    close_inherited();
     // What this process starts must not keep the other waiting.
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: the process has one thread, so the child inherits no lock that is held by another.
@@ -48,6 +47,12 @@ pub(crate) fn background() -> io::Result<Side> {
             Ok(Side::Background(Readiness(writer.into())))
         }
     }
+}
+
+/// Closes all descriptors but the standard ones. Must be called before this process opens any.
+pub(crate) fn close_inherited() {
+    // SAFETY: nothing in this process owns a descriptor above standard error yet.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
 }
 
 impl Readiness {

@@ -14,7 +14,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::wire::{Answer, PACKET_MAX, Question};
 use crate::sys::libgfarm::{Gfarm, GfarmError};
-use crate::sys::process::ignore_requests_to_end;
+use crate::sys::process::{close_inherited, ignore_requests_to_end};
 
 /// Serves the daemon that started it, at its standard input, until the daemon is gone: about the
 /// file system of which `root` is a URL, and the storage node `host`.
@@ -22,6 +22,8 @@ use crate::sys::process::ignore_requests_to_end;
 /// # Errors
 /// What keeps it from its work. The daemon is told, too.
 pub fn run(root: &CStr, host: &CStr) -> io::Result<()> {
+    // A daemon in the foreground has what its shell had open, and this process must have one file open only.
+    close_inherited();
     ignore_requests_to_end();
     let prepared = prepare(root, host);
     let ready = match &prepared {

@@ -1,7 +1,8 @@
 //! Asking the metadata server: the daemon's end of `fusewire ask-gfarm`.
 //!
-//! Nobody waits for long. An answer that does not come in time costs its process, and until another
-//! one has reached the server, every question is answered at once: not now.
+//! Nobody waits for long, neither for an answer nor until others have theirs. An answer that does not come
+//! in time costs its process, and until another one has reached the server, every question is answered at
+//! once: not now.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,7 +10,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
+use super::turn::Turn;
 use super::wire::{Answer, PACKET_MAX, Question};
 
 /// How long Gfarm's library tries to reach a server, and a little.
 const START: Duration = Duration::from_secs(40);
-/// How long somebody who opens a file may have to wait, once.
+/// How long somebody who opens a file may have to wait until it is his turn, and then for the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts to reach a server that is not there.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -44,6 +45,8 @@ pub(super) struct Call {
 pub(super) enum Unanswered {
     /// Nobody is there at the moment to be asked.
     Away,
+    /// Others have asked, and wait for so long already.
+    Busy,
     /// What the server says is wrong.
     Refused(String),
 }
@@ -51,7 +54,7 @@ pub(super) enum Unanswered {
 /// The process, or the means to have another.
 #[derive(Debug)]
 pub(super) struct Metadata {
-    helper: Arc<Mutex<Option<Helper>>>,
+    helper: Turn<Helper>,
     /// Dropped to end the keeper.
     wanted: Option<Sender<()>>,
     keeper: Option<JoinHandle<()>>,
@@ -60,7 +63,7 @@ pub(super) struct Metadata {
 impl Metadata {
     /// Starts a process and waits until it has reached the server, or can not.
     pub(super) fn start(call: Call) -> io::Result<Self> {
-        let helper = Arc::new(Mutex::new(Some(Helper::start(&call, || false)?)));
+        let helper = Turn::new(Helper::start(&call, || false)?);
         let (wanted, wishes) = bounded(1);
         // A thread of its own, started before any worker: what workers start inherits how they are
         // scheduled.
@@ -75,16 +78,23 @@ impl Metadata {
 
     pub(super) fn ask(&self, question: Question<'_>) -> Result<Answer, Unanswered> {
         let packet = question.encode().ok_or_else(|| Unanswered::Refused("too long".to_owned()))?;
-        let mut slot = lock(&self.helper);
-        let helper = slot.as_ref().ok_or(Unanswered::Away)?;
-        match helper.ask(&packet) {
-            Ok(Answer::Error(reason)) => Err(Unanswered::Refused(reason)),
-            Ok(answer) => Ok(answer),
+        let Some(helper) = self.helper.take(PATIENCE).ok_or(Unanswered::Busy)? else {
+            self.helper.give(None);
+            return Err(Unanswered::Away);
+        };
+        let answer = helper.ask(&packet);
+        match answer {
+            Ok(answer) => {
+                self.helper.give(Some(helper));
+                match answer {
+                    Answer::Error(reason) => Err(Unanswered::Refused(reason)),
+                    answer => Ok(answer),
+                }
+            }
             Err(error) => {
+                self.helper.give(None);
+                drop(helper);
                 tracing::warn!(%error, "Gfarm does not answer: files are read through its mount until it does");
-                let gone = slot.take();
-                drop(slot);
-                drop(gone);
                 if let Some(wanted) = &self.wanted {
                     // Somebody may have asked for one already.
                     let _ = wanted.try_send(());
@@ -105,18 +115,14 @@ impl Drop for Metadata {
     }
 }
 
-fn lock(helper: &Mutex<Option<Helper>>) -> MutexGuard<'_, Option<Helper>> {
-    helper.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Starts another process each time that one is wanted, until nobody can want one any more.
-fn keep(call: &Call, slot: &Mutex<Option<Helper>>, wishes: &Receiver<()>) {
+fn keep(call: &Call, turn: &Turn<Helper>, wishes: &Receiver<()>) {
     while wishes.recv().is_ok() {
         loop {
             match Helper::start(call, || wishes.try_recv() == Err(TryRecvError::Disconnected)) {
                 Ok(helper) => {
                     tracing::info!("Gfarm answers again");
-                    *lock(slot) = Some(helper);
+                    turn.replace(helper);
                     break;
                 }
                 Err(error) => tracing::debug!(%error, "Gfarm does not answer yet"),

@@ -10,14 +10,15 @@
 
 mod helper;
 mod metadata;
+mod proof;
 mod spool;
+mod turn;
 mod wire;
 
 use std::ffi::{CStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -26,7 +27,8 @@ use super::{Local, Locator, Miss, Replica, Stamp};
 use crate::config::Config;
 use crate::sys::libgfarm::Version;
 use crate::sys::objfd;
-use metadata::{Call, Metadata};
+use metadata::{Call, Metadata, Unanswered};
+use proof::{Proof, Verdict};
 use spool::Spool;
 use wire::{Answer, Question};
 
@@ -41,13 +43,8 @@ struct Gfarm {
     metadata: Metadata,
     /// The metadata server of the source: the spool is of no other's files.
     server: Vec<u8>,
-    proof: AtomicU8,
+    proof: Proof,
 }
-
-/// Whether the spool is known to be the storage node's.
-const UNKNOWN: u8 = 0;
-const PROVEN: u8 = 1;
-const REFUTED: u8 = 2;
 
 /// Whether the source is a mount of Gfarm.
 pub(super) fn is_behind(source: &File) -> bool {
@@ -87,7 +84,7 @@ pub(super) fn open(source: &File, config: &Config) -> Result<Arc<dyn Locator>, S
     let metadata = Metadata::start(call)
         .map_err(|error| format!("ask Gfarm what its storage node {host} has: {error}"))?;
     tracing::info!("files of the spool {} are read there, as those of {host}", path.display());
-    Ok(Arc::new(Gfarm { spool, metadata, server, proof: AtomicU8::new(UNKNOWN) }))
+    Ok(Arc::new(Gfarm { spool, metadata, server, proof: Proof::default() }))
 }
 
 impl Gfarm {
@@ -100,26 +97,42 @@ impl Gfarm {
         }
     }
 
-    /// Whether the spool is what the storage node reads: the first time it is had open a file that was
-    /// found here, and must open the same. Another node's spool, or an old copy of this one's, may
-    /// have a file under the same number.
+    /// Whether the spool is what the storage node reads, of which the first file that was found is to be
+    /// the proof.
     fn prove(&self, url: &[u8], version: &Version, found: &File) -> Result<(), Miss> {
-        match self.proof.load(Relaxed) {
-            PROVEN => return Ok(()),
-            REFUTED => return Err(Miss::Failed),
-            _ => {}
+        match self.proof.verdict() {
+            Verdict::Proven => return Ok(()),
+            Verdict::Distrusted => return Err(Miss::Failed),
+            Verdict::Open => {}
         }
-        let Ok(Answer::Opened(Some(opened))) = self.metadata.ask(Question::Opened(url)) else {
-            return Err(Miss::Failed);
+        let missing = |reason: &str| {
+            if self.proof.is_missing(reason) {
+                tracing::warn!(
+                    "nothing shows that {} is the spool of this machine's storage node, so all files are \
+                     read through the source for now: {reason}",
+                    self.spool.path().display()
+                );
+            }
+            Err(Miss::Failed)
+        };
+        let opened = match self.metadata.ask(Question::Opened(url)) {
+            Ok(Answer::Opened(Some(opened))) => opened,
+            Ok(Answer::Opened(None)) => {
+                return missing(
+                    "it hands out no file of this machine; it must be registered (gfhost) with an address of \
+                     this machine, not of loopback's own, and have its socket below /tmp",
+                );
+            }
+            Err(Unanswered::Refused(reason)) => return missing(&reason),
+            _ => return Err(Miss::Failed),
         };
         let found = fstat(found).map_err(|_| Miss::Failed)?;
         if opened == (found.st_dev, found.st_ino) {
-            self.proof.store(PROVEN, Relaxed);
+            self.proof.is_given();
             return Ok(());
         }
         // What it has opened may have been a newer one.
-        if self.version(url)? == *version {
-            self.proof.store(REFUTED, Relaxed);
+        if self.version(url)? == *version && self.proof.is_refuted() {
             tracing::error!(
                 "{} is not the spool of this machine's storage node, which reads other files: all are \
                  read through the source; mount again with the right gfarm_spool=PATH or gfarm_host=NAME",
@@ -139,8 +152,12 @@ impl Locator for Gfarm {
         false
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.proof.trouble()
+    }
+
     fn find(&self, opened: &File, inode: u64) -> Result<Replica, Miss> {
-        if self.proof.load(Relaxed) == REFUTED {
+        if self.proof.verdict() == Verdict::Distrusted {
             return Err(Miss::Failed);
         }
         let failed = |_| Miss::Failed;
