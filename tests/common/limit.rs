@@ -1,5 +1,7 @@
 //! A time limit for tests that run in a process namespace of their own.
 
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,7 +12,22 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::daemon::stacks;
-use super::patience::receive;
+use super::patience::receive_while;
+
+thread_local! {
+    /// Whether the test of this thread waits for another.
+    static WAITS: RefCell<Arc<AtomicBool>> = RefCell::default();
+}
+
+/// Waits until it is this test's turn, which does not count: those before it have limits of their own.
+/// To be called by the thread that runs the test.
+pub(crate) fn in_turn<T>(wait: impl FnOnce() -> T) -> T {
+    let waits = WAITS.with_borrow(Arc::clone);
+    waits.store(true, SeqCst);
+    let turn = wait();
+    waits.store(false, SeqCst);
+    turn
+}
 
 /// Runs a test that must end within `limit`: one that hangs ends itself and those beside it, but not
 /// the whole run. Only for the first process of a namespace: it kills every other.
@@ -23,8 +40,13 @@ pub(crate) fn within(
     assert_eq!(Pid::this(), Pid::from_raw(1), "what is killed is in a namespace of its own");
     let (give, get) = channel();
     let began = Instant::now();
-    thread::spawn(move || give.send(body()));
-    match receive(&get, limit) {
+    let waits = Arc::<AtomicBool>::default();
+    let theirs = waits.clone();
+    thread::spawn(move || {
+        WAITS.set(theirs);
+        give.send(body())
+    });
+    match receive_while(&get, limit, || !waits.load(SeqCst)) {
         Ok(result) => {
             eprintln!("{name}: {:.1?}", began.elapsed());
             result

@@ -28,6 +28,11 @@ impl Patience {
         self.left.is_zero()
     }
 
+    /// Has what has gone by since the last look not count.
+    fn forgive(&mut self) {
+        self.seen = Instant::now();
+    }
+
     pub(crate) fn pause(&self) {
         thread::sleep(Duration::from_millis(2));
     }
@@ -35,9 +40,19 @@ impl Patience {
 
 /// [`Receiver::recv_timeout`] with patience.
 pub(crate) fn receive<T>(from: &Receiver<T>, limit: Duration) -> Result<T, RecvTimeoutError> {
+    receive_while(from, limit, || true)
+}
+
+/// The same with a limit to the time in which it `counts`.
+pub(crate) fn receive_while<T>(
+    from: &Receiver<T>,
+    limit: Duration,
+    counts: impl Fn() -> bool,
+) -> Result<T, RecvTimeoutError> {
     let mut patience = Patience::new(limit);
     loop {
         match from.recv_timeout(PIECE.min(patience.left) / 2) {
+            Err(RecvTimeoutError::Timeout) if !counts() => patience.forgive(),
             Err(RecvTimeoutError::Timeout) if !patience.is_over() => {}
             received => return received,
         }

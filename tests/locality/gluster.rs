@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use crate::cluster::Cluster;
 use crate::common::actor::{ALICE, BOB};
 use crate::common::daemon::Daemon;
-use crate::common::limit::Body;
+use crate::common::limit::{Body, in_turn};
 use crate::common::shell::pattern;
 use crate::tool::{exclusively, fusewire, tool};
 use crate::torture;
@@ -73,6 +73,18 @@ impl Ground {
         let repl = start("repl", "locality=auto,allow_other,transport=dev")?;
         let (alone_on_dist, alone_on_repl) = Default::default();
         Ok(Some(Ground { dist, repl, cluster, alone_on_dist, alone_on_repl }))
+    }
+
+    fn alone_on_dist(&self) -> MutexGuard<'_, ()> {
+        in_turn(|| self.alone_on_dist.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn alone_on_repl(&self) -> RwLockWriteGuard<'_, ()> {
+        in_turn(|| self.alone_on_repl.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn while_repl_is_whole(&self) -> RwLockReadGuard<'_, ()> {
+        in_turn(|| self.alone_on_repl.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn daemon(&self, volume: &str) -> &Daemon {
@@ -180,7 +192,7 @@ fn read_locally(daemon: &Daemon, name: &str, content: &[u8]) -> Result<(), Strin
 
 /// What another node writes is read here, from this machine's disk.
 fn what_others_write(ground: &Ground) -> Result<(), String> {
-    let _whole = ground.alone_on_repl.read().unwrap_or_else(PoisonError::into_inner);
+    let _whole = ground.while_repl_is_whole();
     for volume in ["dist", "repl"] {
         let daemon = ground.daemon(volume);
         let there = ground.there(volume).join("others");
@@ -207,7 +219,7 @@ fn what_others_write(ground: &Ground) -> Result<(), String> {
 
 /// Who writes here reads what was written, and so does everybody else here, at once.
 fn what_is_open_for_writing(ground: &Ground) -> Result<(), String> {
-    let _whole = ground.alone_on_repl.read().unwrap_or_else(PoisonError::into_inner);
+    let _whole = ground.while_repl_is_whole();
     for volume in ["dist", "repl"] {
         let daemon = ground.daemon(volume);
         let path = daemon.mountpoint.join("written");
@@ -235,7 +247,7 @@ fn what_is_open_for_writing(ground: &Ground) -> Result<(), String> {
 
 /// What another node does to a file shows to who has it open.
 fn changes_while_open(ground: &Ground) -> Result<(), String> {
-    let _whole = ground.alone_on_repl.read().unwrap_or_else(PoisonError::into_inner);
+    let _whole = ground.while_repl_is_whole();
     for volume in ["dist", "repl"] {
         let daemon = ground.daemon(volume);
         let there = ground.there(volume).join("open");
@@ -276,9 +288,8 @@ fn changes_while_open(ground: &Ground) -> Result<(), String> {
 }
 
 fn tortured(ground: &Ground, volume: &str) -> Result<(), String> {
-    let _whole = ground.alone_on_repl.read().unwrap_or_else(PoisonError::into_inner);
-    let in_place = || ground.alone_on_dist.lock().unwrap_or_else(PoisonError::into_inner);
-    let _in_place = (volume == "dist").then(in_place);
+    let _whole = ground.while_repl_is_whole();
+    let _in_place = (volume == "dist").then(|| ground.alone_on_dist());
     let daemon = ground.daemon(volume);
     let there = ground.there(volume);
     let (reads, writes) = torture::run(&daemon.mountpoint, [&there, &daemon.mountpoint])?;
@@ -290,7 +301,7 @@ fn tortured(ground: &Ground, volume: &str) -> Result<(), String> {
 
 /// A brick that has missed what was written is not read until it is healed.
 fn a_brick_that_ends(ground: &Ground) -> Result<(), String> {
-    let _alone = ground.alone_on_repl.write().unwrap_or_else(PoisonError::into_inner);
+    let _alone = ground.alone_on_repl();
     let (daemon, there) = (&ground.repl, ground.there("repl").join("brick"));
     let (old, new) = (pattern(4, LENGTH), pattern(5, LENGTH));
     write(&there, &old)?;
@@ -336,7 +347,7 @@ fn a_brick_that_ends(ground: &Ground) -> Result<(), String> {
 
 /// What was taken away below the distributed file system is read as its own mount reads it.
 fn a_file_that_is_gone_from_its_brick(ground: &Ground) -> Result<(), String> {
-    let _alone = ground.alone_on_dist.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = ground.alone_on_dist();
     let (daemon, there) = (&ground.dist, ground.there("dist").join("gone"));
     let content = pattern(6, LENGTH);
     write(&there, &content)?;
@@ -365,7 +376,7 @@ fn a_file_that_is_gone_from_its_brick(ground: &Ground) -> Result<(), String> {
 
 /// A rebalance empties the brick's files once it has copied them: nobody may see that.
 fn files_that_are_moved(ground: &Ground) -> Result<(), String> {
-    let _alone = ground.alone_on_dist.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = ground.alone_on_dist();
     const FILES: u64 = 60;
     let daemon = &ground.dist;
     let there = ground.there("dist").join("moves");
@@ -425,7 +436,7 @@ fn files_that_are_moved(ground: &Ground) -> Result<(), String> {
 /// A file that is marked as a piece, a link, or in need of repair is read through the mount; what users
 /// can write that looks like it means nothing.
 fn marks(ground: &Ground) -> Result<(), String> {
-    let _whole = ground.alone_on_repl.read().unwrap_or_else(PoisonError::into_inner);
+    let _whole = ground.while_repl_is_whole();
     let daemon = &ground.repl;
     let set = |path: &Path, name: &str, value: &str| {
         tool("setfattr", "attr").args(["-n", name, "-v", value]).arg(path).run()
@@ -470,7 +481,7 @@ fn marks(ground: &Ground) -> Result<(), String> {
 
 /// Whoever may not read a file of the volume may not read it here.
 fn permissions(ground: &Ground) -> Result<(), String> {
-    let _whole = ground.alone_on_repl.read().unwrap_or_else(PoisonError::into_inner);
+    let _whole = ground.while_repl_is_whole();
     for volume in ["dist", "repl"] {
         let daemon = ground.daemon(volume);
         let path = ground.there(volume).join("alices");
@@ -512,7 +523,7 @@ fn permissions(ground: &Ground) -> Result<(), String> {
 /// On a read-only mount the kernel may read a brick by itself: without a READ, and what others write there
 /// shows at once. What is not to be had there is read through the mount.
 fn held(ground: &Ground) -> Result<(), String> {
-    let _whole = ground.alone_on_repl.read().unwrap_or_else(PoisonError::into_inner);
+    let _whole = ground.while_repl_is_whole();
     let (below, above) = (ground.cluster.folder.join("repl1"), ground.cluster.folder.join("held"));
     fs::create_dir(&above).map_err(text)?;
     let there = ground.there("repl").join("held");

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use crate::cluster::Cluster;
 use crate::common::daemon::Daemon;
+use crate::common::limit::in_turn;
 use crate::tool::{exclusively, tool};
 
 /// The storage nodes.
@@ -37,7 +38,7 @@ impl Ground {
 
     /// Until it is dropped no other test has servers stopped.
     pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        in_turn(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Brings up what does not run.
@@ -148,13 +149,32 @@ impl Ground {
         )
     }
 
+    /// The socket by which node 1 or 2 hands descriptors to clients of this machine.
+    pub(crate) fn socket(&self, node: usize) -> Result<PathBuf, String> {
+        let address = NODES[node - 1];
+        let list = self.client("gfhost", &["-l"])?;
+        let mut words = list.split_whitespace().skip_while(|word| *word != address);
+        let port = words.nth(1).ok_or_else(|| format!("no port of {address}: {list}"))?;
+        Ok(format!("/tmp/.gfarm-gfsd{address}-{port}/sock").into())
+    }
+
     /// Fusewire over the mount of node 1.
     pub(crate) fn mount(&self, name: &str, options: &str) -> Result<Daemon, String> {
+        self.mount_through(&[], name, options)
+    }
+
+    /// The same, run by `wrapper`: a program, and its arguments in front of the command.
+    pub(crate) fn mount_through(
+        &self,
+        wrapper: &[&str],
+        name: &str,
+        options: &str,
+    ) -> Result<Daemon, String> {
         let above = self.folder.join(format!("above-{name}"));
         fs::create_dir_all(&above).map_err(|error| error.to_string())?;
         let net = format!("--net={}", self.folder.join("net").display());
         let source = self.folder.join("node1");
-        let wrapper = ["nsenter", &*net];
+        let wrapper = [&["nsenter", &*net], wrapper].concat();
         exclusively(|| Daemon::start_through(&wrapper, &source, &above, "auto", options))
     }
 }

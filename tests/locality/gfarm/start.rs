@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::cases::{expect, read, text};
+use super::cases::{expect, from_spool, read, text};
 use super::ground::{Ground, NODES};
 use crate::tool::tool;
 
@@ -66,8 +66,51 @@ pub(crate) fn with_another_spool(ground: &Ground) -> Result<(), String> {
     if figures.replica_reads != 0 || !figures.misses.contains_key("failed") {
         return Err(format!("the spool of another node is believed: {figures:?}"));
     }
-    match daemon.report().contains("is not the spool of this machine's storage node") {
+    let said = daemon.report().contains("is not the spool of this machine's storage node");
+    let reason = figures.reason.unwrap_or_default();
+    match said && reason.contains("the spool is not that") {
         true => Ok(()),
-        false => Err(format!("nothing is said of it: {}", daemon.report())),
+        false => Err(format!("nothing is said of it: {reason:?}, {}", daemon.report())),
+    }
+}
+
+/// What the shell has open stays out of the process that asks Gfarm, which looks at what it has open.
+pub(crate) fn with_a_file_of_the_shell(ground: &Ground) -> Result<(), String> {
+    let _turn = ground.turn();
+    let bytes = b"beside another";
+    ground.store("beside", bytes, 1)?;
+    let other = ground.folder.join("gfarm2.conf");
+    let wrapper = ["sh", "-c", "exec \"$@\" 9<\"$0\"", &other.to_string_lossy()];
+    let daemon = ground.mount_through(&wrapper, "with-a-file", &ground.options())?;
+    from_spool(ground, &daemon, "beside", bytes)
+}
+
+/// Without its socket the node serves files through the network, and nothing shows whose the spool is: that
+/// is tried with a few, and then told.
+pub(crate) fn with_a_node_that_hands_out_nothing(ground: &Ground) -> Result<(), String> {
+    let _turn = ground.turn();
+    let name = |number: u8| format!("unproven-{number}");
+    for number in 0..6 {
+        ground.store(&name(number), &[number; 100], 1)?;
+    }
+    let socket = ground.socket(1)?;
+    let aside = socket.with_extension("aside");
+    fs::rename(&socket, &aside).map_err(text)?;
+    let looked = || {
+        let daemon = ground.mount("unproven", &ground.options())?;
+        for number in 0..6 {
+            expect("what is read", &read(&daemon, &name(number))?, &[number; 100])?;
+        }
+        Ok((ground.figures(&daemon)?, daemon))
+    };
+    let looked: Result<_, String> = looked();
+    fs::rename(&aside, &socket).map_err(text)?;
+    let (figures, daemon) = looked?;
+    let words = "nothing shows that";
+    let (said, reason) = (daemon.report(), figures.reason.as_deref().unwrap_or_default());
+    let told = said.matches(words).count() == 1 && reason.starts_with(words);
+    match told && figures.replica_reads == 0 {
+        true => Ok(()),
+        false => Err(format!("{figures:?}, {said}")),
     }
 }
