@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 
 use crate::common::daemon::Daemon;
-use crate::{Ground, until};
+use crate::{Ground, undisturbed, until};
 
 /// Files of each directory.
 const FILES: usize = 100;
@@ -15,6 +15,10 @@ const LEFT: u64 = 4;
 /// The kernel forgets files and the directories that they were in, and with it the daemon; what is open
 /// stays what it is, and what has another name is found by that.
 pub(crate) fn is_forgotten(ground: &Ground) -> Result<(), String> {
+    undisturbed(|| remove(ground))
+}
+
+fn remove(ground: &Ground) -> Result<(), String> {
     let daemon = ground.watched()?;
     let protocol = daemon.stats()?.negotiated.protocol;
     let minor = protocol.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
@@ -57,6 +61,10 @@ pub(crate) fn is_forgotten(ground: &Ground) -> Result<(), String> {
 /// Where nobody tells, and names are trusted for long, an open of a file that is another by now says
 /// ESTALE, upon which the kernel looks once more: its user sees the new one.
 pub(crate) fn is_looked_for_again(ground: &Ground) -> Result<(), String> {
+    undisturbed(|| replace(ground))
+}
+
+fn replace(ground: &Ground) -> Result<(), String> {
     // More than the daemon keeps descriptors, which would lead to the old one.
     const OTHERS: usize = 200;
     let (source, mountpoint) = ground.pair();

@@ -84,6 +84,12 @@ pub(crate) fn refused(ground: &Ground) -> Result<(), String> {
 /// The watching fails for a while, as without memory, and then again: it is said once each time, nothing
 /// is trusted for more than a second meanwhile, and nothing is missed then or afterwards.
 pub(crate) fn failing(ground: &Ground) -> Result<(), String> {
+    fail(ground, "coherence=watch", 2)?;
+    // Where the kernel keeps even data without asking whether it may.
+    fail(ground, "coherence=watch,profile=read-mostly", 1)
+}
+
+fn fail(ground: &Ground, options: &str, rounds: usize) -> Result<(), String> {
     #[cfg(target_arch = "x86_64")]
     const POLL: libc::c_long = libc::SYS_poll;
     #[cfg(not(target_arch = "x86_64"))]
@@ -96,13 +102,12 @@ pub(crate) fn failing(ground: &Ground) -> Result<(), String> {
         let decide = move |_, _| fails.load(SeqCst).then_some(Errno::ENOMEM);
         warden = Some(Warden::set(command, &[POLL], decide));
     };
-    let options = "coherence=watch";
     let daemon = Daemon::start_prepared(&[], &source, &mountpoint, "auto", options, prepare)?;
     let failed = |error: std::io::Error| error.to_string();
     let mode = || daemon.stats().map(|now| now.coherence.mode).unwrap_or_default();
     let size = || mountpoint.join("grows").metadata().map(|found| found.len()).ok();
     let names = || fs::read_dir(&mountpoint).into_iter().flatten().count();
-    for round in 1..=2 {
+    for round in 1..=rounds {
         shows_changes(&daemon, "watch", "")?;
         let overflows = daemon.stats()?.coherence.overflows;
         fs::write(source.join("grows"), "").map_err(failed)?;
@@ -112,7 +117,7 @@ pub(crate) fn failing(ground: &Ground) -> Result<(), String> {
         fs::write(source.join("wakes"), "").map_err(failed)?;
         until("the failure", || mode() == "timeout=1")?;
         shows_changes(&daemon, "timeout=1", "fails")?;
-        for len in 1..=3_u64 {
+        for len in 1..=2_u64 {
             let (count, more) = (names(), source.join(format!("more-{round}-{len}")));
             // Longer than anything is told of on that occasion.
             thread::sleep(Duration::from_millis(700));
