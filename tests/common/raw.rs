@@ -16,6 +16,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// What an extended-attribute call acts on.
 #[derive(Clone, Copy)]
@@ -317,4 +318,17 @@ pub(crate) fn set_lease(fd: impl AsFd, kind: i32) -> Result<(), Errno> {
 pub(crate) fn ignore_signal(signal: i32) {
     // SAFETY: ignoring a signal installs no handler.
     unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Has a signal interrupt whatever this process waits for, twice a second, or no more.
+pub(crate) fn interrupt(on: bool) -> Result<(), Errno> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    let half = libc::timeval { tv_sec: 0, tv_usec: if on { 500_000 } else { 0 } };
+    let timer = libc::itimerval { it_interval: half, it_value: half };
+    // SAFETY: the handler does nothing, which is safe at any time.
+    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    // SAFETY: the timer outlives the call, and nobody asks for the one before.
+    let result = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
+    Errno::result(result).map(drop)
 }

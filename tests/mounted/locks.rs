@@ -19,6 +19,8 @@ behaviours! {
         records_go_with_the_process,
         record_waits_until_freed,
         waiting_process_can_be_killed,
+        process_that_waits_for_a_record_can_be_killed,
+        waiting_process_can_be_interrupted,
         asking_who_holds_a_record,
         ofd_locks_between_descriptors,
         ofd_locks_against_records,
@@ -190,6 +192,34 @@ fn waiting_process_can_be_killed(t: &mut Trace) {
     t.dismiss(THIRD);
     t.ok("flock f un");
     t.ok("flock f ex,nb");
+}
+
+fn process_that_waits_for_a_record_can_be_killed(t: &mut Trace) {
+    t.user(SECOND).ok("open f f rw,creat 644");
+    t.user(SECOND).ok("setlk f wr 0 10");
+    t.user(THIRD).ok("open f f rw");
+    t.user(THIRD).begin("setlkw f wr 5 10");
+    t.wait_ms(100);
+    t.dismiss(THIRD);
+    t.user(SECOND).ok("setlk f un 0 0");
+    t.is("get f", "");
+    t.user(SECOND).is("getlk f wr 0 0", "free");
+    t.user(SECOND).ok("setlk f wr 0 0");
+}
+
+fn waiting_process_can_be_interrupted(t: &mut Trace) {
+    t.user(SECOND).ok("open f f rw,creat 644");
+    t.user(SECOND).ok("setlk f wr 0 0");
+    t.user(SECOND).ok("flock f ex,nb");
+    t.user(THIRD).ok("open f f rw");
+    t.user(THIRD).err("interrupted setlkw f wr 0 10", "EINTR");
+    t.user(THIRD).err("interrupted ofdlkw f wr 0 10", "EINTR");
+    t.user(THIRD).err("interrupted flock f ex", "EINTR");
+    // It has left nothing behind, neither a lock nor a place in the line.
+    t.user(SECOND).ok("setlk f un 0 0");
+    t.user(SECOND).ok("flock f un");
+    t.user(SECOND).ok("setlk f wr 0 0");
+    t.user(SECOND).ok("flock f ex,nb");
 }
 
 fn asking_who_holds_a_record(t: &mut Trace) {

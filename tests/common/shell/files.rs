@@ -72,6 +72,11 @@ pub(super) fn call(shell: &mut Shell, args: &Args) -> Option<Outcome> {
             fd(1),
             FcntlArg::F_SETFL(OFlag::from_bits_retain(flags(args.text(2)))),
         )),
+        // For a process that has one thread, which is the one that waits.
+        "interrupted" => raw::interrupt(true).and_then(|()| {
+            let answer = shell.run(&args.rest(1));
+            raw::interrupt(false).and(answer)
+        }),
         "setlk" | "setlkw" | "getlk" | "ofdlk" | "ofdlkw" | "ofdgetlk" => lock(shell, args),
         _ => return None,
     })
