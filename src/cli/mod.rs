@@ -40,7 +40,7 @@ pub enum Command {
     Stats(stats_view::Options),
     /// Measure native against fusewire.
     Demo(Box<DemoOptions>),
-    /// Tell what studies found.
+    /// Measure in studies, and tell what they found.
     Study(Box<Study>),
     /// Write notifications for a daemon, to the connection of this number.
     Notify(u32),
@@ -223,7 +223,7 @@ enum Sub {
     Doctor(DoctorArgs),
     Stats(StatsArgs),
     Demo(Box<DemoOptions>),
-    /// Studies of overhead: their results, and what they say
+    /// Measure the overhead of file systems in studies, and report and compare what they found
     Study {
         #[command(subcommand)]
         study: Study,

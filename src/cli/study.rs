@@ -5,17 +5,13 @@ use clap::Subcommand;
 use crate::report::{compare, ls, study as report};
 use crate::study::{RequestsOptions, RunOptions};
 
-/// What `fusewire study` was asked for.
+/// What `fusewire study` was asked for; the options of each say what it is.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
+#[expect(missing_docs, reason = "a variant's would stand in --help in place of its options'")]
 pub enum Study {
-    /// Measure.
     Run(Box<RunOptions>),
-    /// Count requests.
     Requests(RequestsOptions),
-    /// The report of one.
     Report(report::Options),
-    /// Two of them beside each other.
     Compare(compare::Options),
-    /// The results there are.
     Ls(ls::Options),
 }

@@ -210,6 +210,11 @@ fn the_other_commands() {
 #[test]
 fn help_and_version_are_no_errors() {
     for (line, part) in [
+        ("fusewire study run --help", "`--resume` goes on"),
+        ("fusewire study requests --help", "Needs root"),
+        ("fusewire study report --help", "one HTML page"),
+        ("fusewire study compare --help", "3 with one"),
+        ("fusewire study ls --help", "how far it came"),
         ("fusewire --help", "fusewire umount /mnt"),
         ("fusewire -h", "Exit status"),
         ("fusewire help mount", "allow_other"),
