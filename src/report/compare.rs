@@ -150,7 +150,13 @@ impl Comparison {
             let old_runs = Runs::of(old, &before.samples, before.study.seed);
             let new_runs = Runs::of(new, &after.samples, after.study.seed);
             for system in both {
-                if let Some(reason) = failure(new, &system.id, &old_runs, &after.samples) {
+                if old_runs.is_saturated(&system.id) && new_runs.is_saturated(&system.id) {
+                    let cell = &old.title;
+                    comparison.not_compared.push(format!(
+                        "{cell}, {}: it can not keep up in either, and lengths of queues tell nothing",
+                        system.id
+                    ));
+                } else if let Some(reason) = failure(new, &system.id, &old_runs, &after.samples) {
                     let (cell, system) = (old.id.clone(), system.id.clone());
                     comparison.failed.push(Failure { cell, system, reason });
                 } else {

@@ -27,6 +27,8 @@ pub enum Verdict {
     Faster,
     /// Worse than native.
     Slower,
+    /// It can not keep up with the load: its latency is the length of a queue, and no figure of its own.
+    Saturated,
 }
 
 const RESAMPLES: usize = 2000;
@@ -221,7 +223,7 @@ mod tests {
                     match verdict(ratio, band, true) {
                         Verdict::Same => true,
                         Verdict::Unclear => noise > 0.05,
-                        Verdict::Faster | Verdict::Slower => false,
+                        Verdict::Faster | Verdict::Slower | Verdict::Saturated => false,
                     }
                 })
                 .count();

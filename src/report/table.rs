@@ -72,7 +72,7 @@ fn row(cell: &CellSummary) -> Vec<Cell> {
             let verdict = match comparison.verdict {
                 Verdict::Same | Verdict::Unclear => verdict,
                 Verdict::Faster => verdict.fg(Color::Green),
-                Verdict::Slower => verdict.fg(Color::Yellow),
+                Verdict::Slower | Verdict::Saturated => verdict.fg(Color::Yellow),
             };
             vec![
                 title,

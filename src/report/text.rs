@@ -58,6 +58,7 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Unclear => "unclear",
         Verdict::Faster => "faster",
         Verdict::Slower => "slower",
+        Verdict::Saturated => "saturated",
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::environment::InForce;
 use super::sample::count;
+use super::work::GIVE_UP;
 
 /// Version of the layout of a result folder.
 pub const FORMAT: u32 = 1;
@@ -195,6 +196,19 @@ pub struct DaemonWork {
     pub consumption: Consumption,
 }
 
+impl Cell {
+    /// Of an open loop: in how many times the time in which its operations arrived a run answered them.
+    /// Much more than 1 tells that it can not keep up. `None` of everything else.
+    pub fn times_of_arrival(&self, run: &Measurement) -> Option<f64> {
+        let number = |name: &str| self.workload.get(name)?.as_f64();
+        let (rate, seconds) = (number("rate_per_second")?, number("seconds")?);
+        let took = run.seconds / seconds;
+        // What was given up would have taken as much longer as there was left to do.
+        let whole = count(run.operations.max(1)) / (rate * seconds);
+        Some(if took < GIVE_UP { took } else { took / whole })
+    }
+}
+
 impl Unit {
     /// Whether a larger figure is better, and the ratio a share of native's.
     pub fn is_rate(self) -> bool {
@@ -222,6 +236,33 @@ impl Measurement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_not_keep_up_takes_longer_than_its_arrivals() {
+        let mut cell = Cell {
+            id: "mkdir-rmdir-load50".into(),
+            title: String::new(),
+            group: String::new(),
+            unit: Unit::MicrosecondsP99,
+            workload: serde_json::json!({"seconds": 0.5, "rate_per_second": 2000.0}),
+            cache: "warm".into(),
+            threads: 1,
+            published: None,
+        };
+        let run =
+            |operations, seconds| Measurement { operations, seconds, ..Measurement::default() };
+        let times: Vec<Option<f64>> = [run(990, 0.499), run(1010, 1.0), run(500, 1.5)]
+            .iter()
+            .map(|run| cell.times_of_arrival(run))
+            .collect();
+        assert_eq!(
+            times,
+            [Some(0.998), Some(2.0), Some(6.0)],
+            "the last one was given up half way"
+        );
+        cell.workload = serde_json::json!({"seconds": 0.5, "rate_per_second": null});
+        assert_eq!(cell.times_of_arrival(&run(10, 1.0)), None, "a closed loop has no arrivals");
+    }
 
     #[test]
     fn a_sample_is_one_line_and_comes_back() {

@@ -55,6 +55,9 @@ pub struct Fio {
     pub is_once: bool,
 }
 
+/// An open loop is given up after so many times the time in which its operations arrive.
+pub(crate) const GIVE_UP: f64 = 3.0;
+
 /// Operations of the load generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operations {

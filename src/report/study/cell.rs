@@ -12,6 +12,8 @@ use crate::study::sample::count;
 
 /// With fewer rounds the interval is no more than the few values themselves, and nothing is claimed.
 pub(crate) const FEWEST_ROUNDS: usize = 3;
+/// What answers its arrivals in more than so many times their time has a queue that grows.
+const KEEPS_UP: f64 = 1.05;
 
 /// A cell on one system, native included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,10 @@ pub struct Figures {
     pub failed_rounds: usize,
     /// The median over the rounds, in the unit of the cell, with its interval.
     pub value: Interval,
+    /// Of an open loop: in how many times the time in which they arrived its operations were answered,
+    /// median over the rounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times_of_arrival: Option<f64>,
     /// Against native; `None` for native itself, and without a round that has both.
     pub comparison: Option<Comparison>,
     /// Time of one operation as the application sees it, microseconds, median over the rounds.
@@ -70,7 +76,8 @@ pub struct Comparison {
     /// Rounds that count: those with a native figure.
     pub rounds: usize,
     /// Per round, the figure over the geometric mean of the round's native ones. Of a rate: a share
-    /// of native, higher is better. Of a time: a multiple of native, lower is better.
+    /// of native, higher is better. Of a time: a multiple of native, lower is better. It says nothing of
+    /// what is saturated.
     pub ratio: Interval,
     /// What may be said.
     pub verdict: Verdict,
@@ -155,6 +162,7 @@ impl<'a> Runs<'a> {
         let Some(value) = statistics::bootstrap_median(&values, self.seed) else {
             return missing(&outcomes);
         };
+        let times = times_of_arrival(self.cell, &runs);
         let failed = |outcome: &&&Outcome| matches!(outcome, Outcome::Failed(_));
         let wall = |run: &&Measurement| run.seconds * 1e6 / count(run.operations.max(1));
         CellResult::Measured(Box::new(Figures {
@@ -163,7 +171,8 @@ impl<'a> Runs<'a> {
             }),
             failed_rounds: outcomes.iter().filter(failed).count(),
             value,
-            comparison: (system != NATIVE).then(|| self.compare(system)).flatten(),
+            times_of_arrival: times,
+            comparison: (system != NATIVE).then(|| self.compare(system, times)).flatten(),
             wall_us_per_operation: median(runs.iter().map(wall)),
             latency: Percentiles {
                 p50: median(runs.iter().map(|run| count(run.latency.p50))),
@@ -192,10 +201,23 @@ impl<'a> Runs<'a> {
             .collect()
     }
 
-    fn compare(&self, system: &str) -> Option<Comparison> {
+    /// Whether a system can not keep up with the load of the cell.
+    pub fn is_saturated(&self, system: &str) -> bool {
+        let outcomes = self.outcomes.get(system).into_iter().flat_map(BTreeMap::values);
+        let runs: Vec<&Measurement> = outcomes
+            .filter_map(|outcome| match outcome {
+                Outcome::Measured(run) => Some(&**run),
+                _ => None,
+            })
+            .collect();
+        falls_behind(times_of_arrival(self.cell, &runs))
+    }
+
+    fn compare(&self, system: &str, times_of_arrival: Option<f64>) -> Option<Comparison> {
         let ratios = self.ratios(system);
         let ratio = statistics::bootstrap_median(&ratios, self.seed)?;
         let verdict = match self.noise_band() {
+            _ if falls_behind(times_of_arrival) => Verdict::Saturated,
             Some(band) if ratios.len() >= FEWEST_ROUNDS => {
                 statistics::verdict(ratio, band, self.cell.unit.is_rate())
             }
@@ -232,6 +254,11 @@ impl Row {
 }
 
 impl Figures {
+    /// Whether it can not keep up with the load: its latencies are lengths of a queue.
+    pub fn is_saturated(&self) -> bool {
+        falls_behind(self.times_of_arrival)
+    }
+
     /// Requests of all opcodes for one operation.
     pub fn requests(&self) -> f64 {
         self.requests_per_operation.values().sum()
@@ -247,6 +274,15 @@ fn missing(outcomes: &[&Outcome]) -> CellResult {
         (_, true) => CellResult::Skipped("not measured: the study was interrupted before".into()),
         (_, false) => CellResult::Failed("nothing was done".into()),
     }
+}
+
+fn times_of_arrival(cell: &Cell, runs: &[&Measurement]) -> Option<f64> {
+    let times: Vec<f64> = runs.iter().filter_map(|run| cell.times_of_arrival(run)).collect();
+    statistics::median(&times)
+}
+
+fn falls_behind(times_of_arrival: Option<f64>) -> bool {
+    times_of_arrival.is_some_and(|times| times > KEEPS_UP)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -7,7 +7,7 @@ use super::digest::Digest;
 const HEAD: &str = "study,group,cell,threads,cache,unit,system,outcome,rounds,value,value_low,value_high,\
     ratio_to_native,ratio_low,ratio_high,noise_band,verdict,latency_p50_us,latency_p99_us,latency_p999_us,\
     wall_us_per_op,client_cpu_us_per_op,daemon_cpu_us_per_op,voluntary_switches_per_op,\
-    involuntary_switches_per_op,migrations_per_op,requests_per_op,requests,steal_percent\n";
+    involuntary_switches_per_op,migrations_per_op,requests_per_op,requests,steal_percent,times_of_arrival\n";
 
 /// The table.
 pub fn render(digest: &Digest) -> String {
@@ -28,7 +28,8 @@ pub fn render(digest: &Digest) -> String {
                 CellResult::Skipped(reason) => fields.push(format!("skipped: {reason}")),
                 CellResult::Measured(figures) => {
                     let found = figures.comparison.as_ref();
-                    let ratio = found.map(|found| found.ratio);
+                    // Lengths of queues have no ratio.
+                    let ratio = found.map(|it| it.ratio).filter(|_| !figures.is_saturated());
                     let (cost, latency) = (figures.cost, figures.latency);
                     let requests: Vec<String> = figures
                         .requests_per_operation
@@ -64,6 +65,7 @@ pub fn render(digest: &Digest) -> String {
                         exact(figures.requests()),
                         requests.join(" "),
                         exact(figures.steal_percent),
+                        optional(figures.times_of_arrival),
                     ]);
                 }
             }

@@ -119,6 +119,12 @@ impl Digest {
         found.is_some_and(|digest| matches!(digest.system.kind, Kind::Fusewire | Kind::Null))
     }
 
+    /// Whether a system can not keep up with a load.
+    pub fn has_saturated(&self) -> bool {
+        let rows = self.cells.iter().flat_map(|cell| &cell.results);
+        rows.filter_map(|row| row.figures()).any(Figures::is_saturated)
+    }
+
     /// Whether the systems are steps that differ by one change each.
     pub fn is_ladder(&self) -> bool {
         let steps = self.systems.iter().filter(|digest| digest.system.kind == Kind::Fusewire);

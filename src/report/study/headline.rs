@@ -43,7 +43,9 @@ fn of_system(digest: &Digest, system: &SystemDigest) -> Option<String> {
     if parts.is_empty() {
         return None;
     }
-    let verdicts: Vec<String> = [Verdict::Same, Verdict::Faster, Verdict::Slower, Verdict::Unclear]
+    let all =
+        [Verdict::Same, Verdict::Faster, Verdict::Slower, Verdict::Unclear, Verdict::Saturated];
+    let verdicts: Vec<String> = all
         .into_iter()
         .filter_map(|verdict| {
             let cells = system.verdicts.get(&verdict)?;
@@ -65,9 +67,7 @@ fn under_load(digest: &Digest, system: &SystemDigest) -> Option<String> {
         let load = load.strip_suffix(" of native's peak").unwrap_or(load);
         let (kept_up, behind) = loads.entry(workload).or_default();
         match &figures.comparison {
-            _ if figures.flags.iter().any(|flag| flag.starts_with("saturated")) => {
-                behind.push(load)
-            }
+            _ if figures.is_saturated() => behind.push(load),
             Some(it) => kept_up.push(format!("x{} at {load}", text::number(it.ratio.median))),
             None => {}
         }
@@ -243,7 +243,7 @@ fn wall(figures: &Figures) -> f64 {
 mod tests {
     use crate::report::study::digest::Digest;
     use crate::report::study::fixture;
-    use crate::study::record::{Outcome, Unit};
+    use crate::study::record::Unit;
 
     #[test]
     fn loads_are_told_one_by_one_and_in_no_mean() {
@@ -254,13 +254,7 @@ mod tests {
             cell.unit = Unit::MicrosecondsP99;
         }
         results.study.cells.truncate(3);
-        for sample in &mut results.samples {
-            if let Outcome::Measured(run) = &mut sample.outcome
-                && (sample.cell.as_str(), sample.system.as_str()) == ("open-2", "base")
-            {
-                run.flags.push("saturated: 70 % of the arrivals".into());
-            }
-        }
+        fixture::saturate(&mut results, "open-2", "base");
         let digest = Digest::new(&results);
         assert_eq!(digest.systems[1].multiple_of_native_time, None);
         let told = |system: usize| {

@@ -44,8 +44,7 @@ fn ratios(digest: &Digest, group: &str, cells: &[&CellDigest], lines: &mut Vec<S
     for cell in cells {
         let unit = cell.cell.unit;
         let native = cell.figures(crate::study::record::NATIVE);
-        let native =
-            native.map_or_else(|| "-".into(), |found| words::figure(found.value.median, unit));
+        let native = native.map_or_else(|| "-".into(), |found| words::value(found, unit));
         let mut line = format!(
             "| {} | {native} | {} |",
             column(&cell.cell.title),
@@ -54,13 +53,9 @@ fn ratios(digest: &Digest, group: &str, cells: &[&CellDigest], lines: &mut Vec<S
         for row in cell.results.iter().skip(1) {
             let text = match (row.figures(), words::no_figure(&row.result)) {
                 (_, Some(reason)) => column(&reason),
-                (Some(figures), _) => match &figures.comparison {
-                    Some(found) => format!(
-                        "**{}** {}",
-                        words::ratio(found.ratio, unit),
-                        words::verdict(figures)
-                    ),
-                    None => words::figure(figures.value.median, unit),
+                (Some(figures), _) => match words::against(figures, unit) {
+                    Some(ratio) => format!("**{ratio}** {}", words::verdict(figures)),
+                    None => words::value(figures, unit),
                 },
                 (None, None) => String::new(),
             };
@@ -73,6 +68,9 @@ fn ratios(digest: &Digest, group: &str, cells: &[&CellDigest], lines: &mut Vec<S
          [95 % interval]."
             .into(),
     );
+    if digest.has_saturated() {
+        lines.push(format!("\n{}", words::SATURATED_SAYS));
+    }
 }
 
 fn beside_published(digest: &Digest, lines: &mut Vec<String>) {
@@ -194,8 +192,7 @@ fn costs(digest: &Digest, lines: &mut Vec<String>) {
     for cell in &digest.cells {
         for row in &cell.results {
             let Some(figures) = row.figures() else { continue };
-            let [p50, p99, p999] = [figures.latency.p50, figures.latency.p99, figures.latency.p999]
-                .map(words::latency);
+            let [p50, p99, p999] = words::latencies(figures);
             let cost = figures.cost;
             let requests = match row.comparison() {
                 Some(_) if digest.counts(&row.system) => words::requests(figures),

@@ -96,6 +96,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::compare::Comparison;
 
     #[test]
     fn a_report_can_be_made_again_and_touches_no_sample() {
@@ -127,6 +128,46 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part} in\n{page}");
         }
+        tables_are_whole(&page);
+    }
+
+    #[test]
+    fn what_can_not_keep_up_is_told_as_such_everywhere() {
+        let mut results = fixture::results();
+        fixture::saturate(&mut results, "open-2", "base");
+        let digest = Digest::new(&results);
+        let readme = markdown::render(&digest);
+        for part in [
+            "**x2.00 the arrivals' time** saturated",
+            "\"saturated\": it can not keep up",
+            "| open + close, 2 threads | FAST'17 Base | (32.4 µs) | (72.0 µs) |",
+            "3 slower, 1 saturated",
+        ] {
+            assert!(readme.contains(part), "{part} in\n{readme}");
+        }
+        tables_are_whole(&readme);
+        let page = page::render(&digest);
+        for part in [
+            "<b>x2.00 the arrivals' time</b> saturated",
+            "can not keep up →",
+            "(saturated: a queue)",
+        ] {
+            assert!(page.contains(part), "{part} in\n{page}");
+        }
+        let table = csv::render(&digest);
+        let line = table.lines().find(|line| line.contains(",open-2,") && line.contains(",base,"));
+        let line = line.expect("is there");
+        assert!(line.contains(",,,,1.0") && line.contains(",saturated,"), "{line}");
+        assert!(line.ends_with(",2"), "{line}");
+        let compared = Comparison::new(&results, &results, 5.0);
+        assert!(
+            compared.not_compared.iter().any(|it| it.contains("can not keep up")),
+            "{compared:?}"
+        );
+        assert!(!compared.changes.iter().any(|it| (&*it.cell, &*it.system) == ("open-2", "base")));
+    }
+
+    fn tables_are_whole(page: &str) {
         let columns = |line: &str| line.matches('|').count();
         let mut table: Vec<&str> = Vec::new();
         for line in page.lines() {

@@ -8,7 +8,7 @@ use super::results::Results;
 use super::words;
 use crate::report::statistics::Verdict;
 use crate::report::text;
-use crate::study::record::{Kind, System};
+use crate::study::record::{Kind, NATIVE, System};
 
 /// More stolen CPU time than this disturbs a run, per cent.
 const NOISY_STEAL: f64 = 5.0;
@@ -32,6 +32,7 @@ pub(super) fn of(digest: &Digest, results: &Results) -> Vec<String> {
             }
         }
     }
+    own_load(digest, &mut warnings);
     noise(digest, &mut warnings);
     warnings.iter().map(|warning| words::brief(warning)).collect()
 }
@@ -141,6 +142,19 @@ fn wrong_way(cell: &CellDigest, system: &System, figures: &Figures) -> Option<St
     }
 }
 
+/// A load that native can not keep up with itself.
+fn own_load(digest: &Digest, warnings: &mut Vec<String>) {
+    let is_saturated = |cell: &&CellDigest| cell.figures(NATIVE).is_some_and(Figures::is_saturated);
+    let cells: Vec<&str> =
+        digest.cells.iter().filter(is_saturated).map(|cell| cell.cell.title.as_str()).collect();
+    if !cells.is_empty() {
+        warnings.push(format!(
+            "native itself can not keep up: {}: it was faster when its peak was found",
+            cells.join("; ")
+        ));
+    }
+}
+
 fn noise(digest: &Digest, warnings: &mut Vec<String>) {
     let names = |cells: &[&CellDigest]| {
         let shown: Vec<&str> = cells.iter().take(3).map(|cell| cell.cell.title.as_str()).collect();
@@ -177,7 +191,10 @@ fn noise(digest: &Digest, warnings: &mut Vec<String>) {
     let wide: Vec<&CellDigest> = digest
         .cells
         .iter()
-        .filter(|cell| cell.comparisons().any(|(_, _, found)| found.ratio.is_wide()))
+        .filter(|cell| {
+            cell.comparisons()
+                .any(|(_, figures, found)| found.ratio.is_wide() && !figures.is_saturated())
+        })
         .collect();
     if !wide.is_empty() {
         warnings.push(format!(

@@ -1,7 +1,7 @@
 //! Figures of a study in few digits and with their unit: the same in every view.
 
-use crate::report::statistics::{Interval, Verdict};
-use crate::report::text::number;
+use crate::report::statistics::Interval;
+use crate::report::text::{self, number};
 use crate::study::record::Unit;
 
 use super::agreement::Step;
@@ -46,13 +46,40 @@ pub(super) fn deviation(step: &Step<'_>) -> String {
     format!("{:.0} %{beyond}", step.deviation * 100.0)
 }
 
-/// A latency; `-` if none was measured, as of a whole job.
-pub(super) fn latency(nanoseconds: f64) -> String {
-    if nanoseconds > 0.0 { microseconds(nanoseconds / 1e3) } else { "-".to_owned() }
+/// What brackets around a latency, and "saturated", say.
+pub(super) const SATURATED_SAYS: &str = "\"saturated\": it can not keep up with what arrives, and \
+    answers it in so many times the time of the arrivals. How long one waits is then the length of a \
+    queue, longer the longer the run; such times are in brackets.";
+
+/// p50, p99 and p99.9; `-` if none was measured, as of a whole job; lengths of a queue in brackets.
+pub(super) fn latencies(figures: &Figures) -> [String; 3] {
+    let latency = figures.latency;
+    [latency.p50, latency.p99, latency.p999].map(|nanoseconds| match nanoseconds > 0.0 {
+        false => "-".to_owned(),
+        true => queue(figures, microseconds(nanoseconds / 1e3)),
+    })
+}
+
+/// The figure of a cell on a system; the length of a queue in brackets.
+pub(super) fn value(figures: &Figures, unit: Unit) -> String {
+    queue(figures, figure(figures.value.median, unit))
+}
+
+fn queue(figures: &Figures, text: String) -> String {
+    if figures.is_saturated() { format!("({text})") } else { text }
+}
+
+/// The ratio to native, or what tells of a system that can not keep up; nothing without a comparison.
+pub(super) fn against(figures: &Figures, unit: Unit) -> Option<String> {
+    let found = figures.comparison.as_ref()?;
+    Some(match figures.times_of_arrival.filter(|_| figures.is_saturated()) {
+        Some(times) => format!("x{} the arrivals' time", number(times)),
+        None => ratio(found.ratio, unit),
+    })
 }
 
 /// `0.98 [0.95, 1.01]`, or `x12.3 [11.8, 13.0]` for a multiple of a time.
-pub(super) fn ratio(ratio: Interval, unit: Unit) -> String {
+fn ratio(ratio: Interval, unit: Unit) -> String {
     let sign = sign(unit);
     let (low, median, high) = (number(ratio.low), number(ratio.median), number(ratio.high));
     format!("{sign}{median} [{low}, {high}]")
@@ -68,14 +95,12 @@ pub(super) fn band(noise_band: Option<f64>) -> String {
     noise_band.map_or_else(|| "-".to_owned(), crate::report::text::band)
 }
 
-/// In a word.
+/// In a word; of native only whether it can keep up.
 pub(super) fn verdict(figures: &Figures) -> &'static str {
-    match figures.comparison.as_ref().map(|comparison| comparison.verdict) {
+    match &figures.comparison {
+        Some(comparison) => text::verdict(comparison.verdict),
+        None if figures.is_saturated() => "saturated",
         None => "",
-        Some(Verdict::Same) => "same",
-        Some(Verdict::Unclear) => "unclear",
-        Some(Verdict::Faster) => "faster",
-        Some(Verdict::Slower) => "slower",
     }
 }
 

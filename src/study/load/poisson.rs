@@ -23,11 +23,6 @@ impl Arrivals {
         Arrivals { mean_seconds: 1.0 / rate, at: Duration::ZERO, random }
     }
 
-    /// Arrivals to be expected in a time, whole ones.
-    pub(crate) fn expected(&self, time: Duration) -> u64 {
-        Duration::from_secs_f64(time.as_secs_f64() / self.mean_seconds.max(1e-12)).as_secs()
-    }
-
     /// The next arrival, from the start; `None` once `end` has passed.
     pub(crate) fn next_within(&mut self, end: Duration) -> Option<Duration> {
         let uniform: f64 = self.random.random();
@@ -55,7 +50,6 @@ mod tests {
     #[test]
     fn gaps_have_the_mean_and_the_spread_of_a_poisson_process() {
         let mut arrivals = Arrivals::new(1000.0, 7);
-        assert_eq!(arrivals.expected(Duration::from_millis(2500)), 2500);
         let times: Vec<f64> = std::iter::from_fn(|| arrivals.next_within(Duration::from_secs(20)))
             .map(|at| at.as_secs_f64())
             .collect();

@@ -14,7 +14,7 @@ use crate::report::text::number;
 pub(super) fn systems(digest: &Digest) -> String {
     let head = "<th class=\"text\">system</th><th>share of<br>native's rate</th><th>multiple of<br>\
                 native's time</th><th>same</th><th>faster</th><th>slower</th><th>unclear</th>\
-                <th>failed</th>";
+                <th>saturated</th><th>failed</th>";
     let mut body = String::new();
     for found in digest.compared() {
         let mean = |mean: Option<f64>, sign: &str| {
@@ -24,7 +24,7 @@ pub(super) fn systems(digest: &Digest) -> String {
         let _ = writeln!(
             body,
             "<tr><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
-             <td>{}</td></tr>",
+             <td>{}</td><td>{}</td></tr>",
             look(digest, &found.system.id).swatch(),
             escape(&found.system.title),
             mean(found.share_of_native_rate, ""),
@@ -33,6 +33,7 @@ pub(super) fn systems(digest: &Digest) -> String {
             cells(Verdict::Faster),
             cells(Verdict::Slower),
             cells(Verdict::Unclear),
+            cells(Verdict::Saturated),
             found.failed
         );
     }
@@ -91,9 +92,8 @@ fn lines(digest: &Digest, cell: &CellDigest) -> String {
 fn columns(digest: &Digest, cell: &CellDigest, row: &Row, figures: &Figures) -> String {
     let (unit, cost) = (cell.cell.unit, figures.cost);
     let native = row.comparison().is_none();
-    let ratio = row.comparison().map_or_else(String::new, |found| words::ratio(found.ratio, unit));
-    let [p50, p99, p999] =
-        [figures.latency.p50, figures.latency.p99, figures.latency.p999].map(words::latency);
+    let ratio = words::against(figures, unit).unwrap_or_default();
+    let [p50, p99, p999] = words::latencies(figures);
     let moves = cost.migrations.map_or_else(|| "-".into(), number);
     let band = if native { words::band(cell.noise_band) } else { String::new() };
     let (daemon, requests) = match native {
@@ -108,7 +108,7 @@ fn columns(digest: &Digest, cell: &CellDigest, row: &Row, figures: &Figures) -> 
         "<td>{}</td><td>{ratio}</td><td>{band}</td><td class=\"text\">{}</td><td>{p50}</td><td>{p99}</td>\
          <td>{p999}</td><td>{}</td><td>{daemon}</td><td>{} + {}</td><td>{moves}</td>\
          <td class=\"text\">{requests}</td>",
-        words::figure(figures.value.median, unit),
+        words::value(figures, unit),
         words::verdict(figures),
         number(cost.client_cpu_us),
         number(cost.voluntary_switches),

@@ -57,11 +57,12 @@ fn plot(digest: &Digest, cell: &CellDigest) -> Option<String> {
     }
     let mut body = String::new();
     for (found, _) in &measured {
-        let latency = cell.figures(&found.system.id)?.latency;
-        let [p50, p99, p999] = [latency.p50, latency.p99, latency.p999].map(words::latency);
+        let figures = cell.figures(&found.system.id)?;
+        let [p50, p99, p999] = words::latencies(figures);
+        let saturated = if figures.is_saturated() { " (saturated: a queue)" } else { "" };
         let _ = writeln!(
             body,
-            "<tr><td>{}</td><td>{p50}</td><td>{p99}</td><td>{p999}</td></tr>",
+            "<tr><td>{}{saturated}</td><td>{p50}</td><td>{p99}</td><td>{p999}</td></tr>",
             escape(&found.system.title)
         );
     }

@@ -3,11 +3,11 @@
 
 use std::fmt::Write;
 
-use super::super::cell::Comparison;
 use super::super::digest::{CellDigest, Digest};
 use super::super::words;
 use super::svg::{LogScale, Look, escape};
 use super::{groups, legend, look, row};
+use crate::report::statistics::Interval;
 use crate::report::text::number;
 
 pub(super) fn section(digest: &Digest) -> String {
@@ -28,11 +28,15 @@ pub(super) fn section(digest: &Digest) -> String {
     if text.is_empty() {
         return text;
     }
+    let saturated = match digest.has_saturated() {
+        true => format!("<p>{}</p>\n", escape(words::SATURATED_SAYS)),
+        false => String::new(),
+    };
     format!(
         "<p>Each mark is the median over the rounds, its line the 95 % interval; the grey band is what \
          native differs from itself by (A/A), the thick line is native. A difference is claimed only \
          if the interval excludes native and the mark lies outside of the band. The scale is \
-         logarithmic.</p>\n{}{text}",
+         logarithmic.</p>\n{saturated}{}{text}",
         legend(digest, digest.compared())
     )
 }
@@ -45,7 +49,8 @@ fn chart(
     cells: &[&CellDigest],
 ) -> String {
     let values = cells.iter().flat_map(|cell| {
-        let ratios = cell.comparisons().map(|(_, _, found)| found.ratio);
+        let kept_up = cell.comparisons().filter(|(_, figures, _)| !figures.is_saturated());
+        let ratios = kept_up.map(|(_, _, found)| found.ratio);
         let band = cell.noise_band.into_iter().flat_map(|band| [band, 1.0 / band]);
         ratios.flat_map(|ratio| [ratio.low, ratio.high]).chain(band).chain([1.0])
     });
@@ -64,10 +69,7 @@ fn chart(
     for cell in cells {
         let native = cell.figures(crate::study::record::NATIVE);
         let native = native.map_or_else(String::new, |figures| {
-            format!(
-                " <span class=\"soft\">native {}</span>",
-                words::figure(figures.value.median, cell.cell.unit)
-            )
+            format!(" <span class=\"soft\">native {}</span>", words::value(figures, cell.cell.unit))
         });
         let _ = writeln!(text, "<h4>{}{native}</h4>", escape(&cell.cell.title));
         for (system, figures, comparison) in cell.comparisons() {
@@ -75,32 +77,33 @@ fn chart(
             let name = format!("{}{}", look.swatch(), escape(digest.title(system)));
             let value = format!(
                 "<b>{}</b> {}",
-                words::ratio(comparison.ratio, cell.cell.unit),
+                words::against(figures, cell.cell.unit).unwrap_or_default(),
                 words::verdict(figures)
             );
-            text +=
-                &row(&name, &value, &interval(&scale, &ticks, cell.noise_band, comparison, look));
+            let ratio = (!figures.is_saturated()).then_some(comparison.ratio);
+            text += &row(&name, &value, &interval(&scale, &ticks, cell.noise_band, ratio, look));
         }
     }
     text += &row("", "", &axis(&scale, sign, ""));
     text + "</figure>\n"
 }
 
-/// One interval, over the band, between the lines of the ticks.
+/// One interval, over the band, between the lines of the ticks; of what is saturated a word.
 fn interval(
     scale: &LogScale,
     ticks: &str,
     band: Option<f64>,
-    comparison: &Comparison,
+    ratio: Option<Interval>,
     look: Look,
 ) -> String {
-    let ratio = comparison.ratio;
-    let mut text = format!(
-        "<svg class='ratio' width='100%' height='16' role='img' aria-label='{} from {} to {}'>",
-        number(ratio.median),
-        number(ratio.low),
-        number(ratio.high)
+    let label = ratio.map_or_else(
+        || "can not keep up".to_owned(),
+        |Interval { low, median, high }| {
+            format!("{} from {} to {}", number(median), number(low), number(high))
+        },
     );
+    let mut text =
+        format!("<svg class='ratio' width='100%' height='16' role='img' aria-label='{label}'>");
     if let Some(band) = band {
         let (from, to) = (scale.at(1.0 / band), scale.at(band));
         let _ = write!(
@@ -109,15 +112,23 @@ fn interval(
             (to - from).max(0.2)
         );
     }
-    let (native, low, high) = (scale.at(1.0), scale.at(ratio.low), scale.at(ratio.high));
+    let native = scale.at(1.0);
     let _ = write!(
         text,
         "<use href='#{ticks}'/>\
-         <line x1='{native:.2}%' x2='{native:.2}%' y1='0' y2='16' stroke='#111' stroke-width='2.5'/>\
-         <line x1='{low:.2}%' x2='{high:.2}%' y1='8' y2='8' stroke='{}' stroke-width='2'/>{}</svg>",
-        look.colour(),
-        look.mark(scale.at(ratio.median), 8.0)
+         <line x1='{native:.2}%' x2='{native:.2}%' y1='0' y2='16' stroke='#111' stroke-width='2.5'/>"
     );
+    let _ = match ratio {
+        Some(ratio) => write!(
+            text,
+            "<line x1='{:.2}%' x2='{:.2}%' y1='8' y2='8' stroke='{}' stroke-width='2'/>{}</svg>",
+            scale.at(ratio.low),
+            scale.at(ratio.high),
+            look.colour(),
+            look.mark(scale.at(ratio.median), 8.0)
+        ),
+        None => write!(text, "<text x='100%' y='12' text-anchor='end'>{label} →</text></svg>"),
+    };
     text
 }
 
