@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cell::Figures;
 use super::digest::{CellDigest, Digest, SystemDigest};
-use super::published;
+use super::{published, scaling};
 use crate::report::statistics::{self, Verdict};
 use crate::report::text;
 use crate::study::record::{Kind, NATIVE, Unit};
@@ -21,6 +21,7 @@ pub(super) fn sentences(digest: &Digest) -> Vec<String> {
     };
     let mut sentences: Vec<String> = in_short(digest).into_iter().collect();
     sentences.extend(beside_published(digest));
+    sentences.extend(scaling::sentence(digest));
     let systems = digest.compared().filter(|system| told || is_end(system));
     sentences.extend(systems.filter_map(|system| of_system(digest, system)));
     if sentences.is_empty() {

@@ -13,6 +13,7 @@ pub mod markdown;
 pub mod page;
 mod published;
 pub mod results;
+mod scaling;
 mod steps;
 mod warnings;
 mod words;

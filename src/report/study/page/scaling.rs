@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use super::super::digest::{CellDigest, Digest};
+use super::super::scaling::{families, gain, speed};
 use super::ratios::short;
 use super::svg::{escape, line, plane, spread};
 use super::{legend, look, scrolling};
 use crate::report::text::number;
-use crate::study::record::{NATIVE, Unit};
+use crate::study::record::NATIVE;
 
 const HEIGHT: u32 = 190;
 
@@ -17,44 +18,13 @@ pub(super) fn section(digest: &Digest) -> String {
         return plots;
     }
     format!(
-        "<p>Operations a second, as a multiple of what the fewest threads do natively.</p>\n{plots}"
+        "<p>Operations a second of all threads together, as a multiple of what the fewest threads do \
+         natively. The last column is a system's own gain: the most threads against the fewest, on the \
+         same system.</p>\n{plots}"
     )
 }
 
-/// Cells that differ only in the number of threads, fewest first; none of which there is but one.
-fn families(digest: &Digest) -> Vec<Vec<&CellDigest>> {
-    let alike = |a: &CellDigest, b: &CellDigest| {
-        let key = |cell: &CellDigest| {
-            let mut workload = cell.cell.workload.clone();
-            if let Some(parameters) = workload.as_object_mut() {
-                for name in ["threads", "jobs", "numjobs"] {
-                    parameters.remove(name);
-                }
-            }
-            (workload, cell.cell.group.clone(), cell.cell.cache.clone(), cell.cell.unit)
-        };
-        key(a) == key(b) && a.cell.threads != b.cell.threads
-    };
-    let mut families: Vec<Vec<&CellDigest>> = Vec::new();
-    let closed = digest.cells.iter().filter(|cell| cell.cell.unit != Unit::MicrosecondsP99);
-    for cell in closed {
-        match families.iter_mut().find(|family| family.iter().all(|other| alike(cell, other))) {
-            Some(family) => family.push(cell),
-            None => families.push(vec![cell]),
-        }
-    }
-    families.retain(|family| family.len() > 1);
-    for family in &mut families {
-        family.sort_by_key(|cell| cell.cell.threads);
-    }
-    families
-}
-
 fn plot(digest: &Digest, family: &[&CellDigest]) -> Option<String> {
-    let speed = |cell: &CellDigest, system: &str| {
-        let microseconds = cell.figures(system)?.wall_us_per_operation;
-        (microseconds > 0.0).then(|| 1e6 / microseconds)
-    };
     let reference = family.iter().find_map(|cell| speed(cell, NATIVE))?;
     let places: Vec<f64> = spread(family.len()).collect();
     let series: Vec<(&str, Vec<(usize, f64)>)> = digest
@@ -85,6 +55,7 @@ fn plot(digest: &Digest, family: &[&CellDigest]) -> Option<String> {
     for cell in family {
         let _ = write!(head, "<th>{}</th>", threads(cell.cell.threads));
     }
+    head.push_str("<th>own gain</th>");
     let mut body = String::new();
     for (system, values) in &series {
         let _ = write!(body, "<tr><td>{}</td>", escape(digest.title(system)));
@@ -93,7 +64,9 @@ fn plot(digest: &Digest, family: &[&CellDigest]) -> Option<String> {
             let text = value.map_or_else(|| "-".into(), |(_, value)| number(*value));
             let _ = write!(body, "<td>{text}</td>");
         }
-        body.push_str("</tr>\n");
+        let own =
+            gain(family, system).map_or_else(|| "-".into(), |own| format!("x{}", number(own)));
+        let _ = writeln!(body, "<td>{own}</td></tr>");
     }
     let shown = series.iter().map(|(id, _)| *id).collect::<Vec<_>>();
     let shown = digest.systems.iter().filter(|found| shown.contains(&found.system.id.as_str()));
@@ -159,14 +132,7 @@ mod tests {
     use crate::report::study::fixture;
 
     #[test]
-    fn a_family_differs_in_threads_alone() {
-        let digest = fixture::digest();
-        let families = families(&digest);
-        let ids: Vec<Vec<&str>> = families
-            .iter()
-            .map(|family| family.iter().map(|cell| cell.cell.id.as_str()).collect())
-            .collect();
-        assert_eq!(ids, [["open-1", "open-2"]]);
-        assert_eq!(common_title(&families[0]), "open + close");
+    fn a_family_is_called_what_its_cells_have_in_common() {
+        assert_eq!(common_title(&families(&fixture::digest())[0]), "open + close");
     }
 }
