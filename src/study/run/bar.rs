@@ -26,17 +26,17 @@ fn guess(planned: &Planned, kind: Kind) -> Duration {
     let work = match &planned.work {
         Work::Fio(job) => FIO + Duration::from_secs_f64(job.seconds),
         Work::Operation(work) if work.operation.is_consuming() => {
-            slower(6e-5 * (work.files * work.threads) as f64, 2.5)
+            slower(6e-5 * (work.files * work.threads) as f64, 2.0)
         }
         Work::Operation(work) => {
-            let making = slower(4e-5 * (work.files * work.threads) as f64, 1.5);
-            making + Duration::from_secs_f64(work.seconds)
+            let making = 3e-5 * (work.files * work.threads) as f64;
+            Duration::from_secs_f64(making + work.seconds)
         }
         Work::Personality(work) => slower(6e-5 * (work.operations + work.files) as f64, 2.5),
         Work::Job(job) => match job.task {
-            Task::Build => slower(2.0, 1.5),
-            Task::GitAdd => slower(2.0, 2.5),
-            _ => slower(1.0, 2.5),
+            Task::Build => slower(1.0, 1.1),
+            Task::GitAdd => slower(1.0, 2.5),
+            _ => slower(0.4, 2.5),
         },
     };
     if mounted { work + MOUNT } else { work + Duration::from_millis(30) }
