@@ -1,6 +1,8 @@
 //! `fusewire study run` as its users meet it: on a directory of theirs, interrupted, resumed, with
 //! programs that hang or die, and with a delay that must be found again.
 
+#[path = "study/bad_input.rs"]
+mod bad_input;
 #[path = "cli/harness.rs"]
 #[allow(dead_code, reason = "the tests of the command use more of it")]
 mod harness;

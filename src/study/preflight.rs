@@ -45,7 +45,11 @@ pub(crate) fn check(options: &DemoOptions) -> Result<Checked, StudyError> {
             }
             program("mkfs.ext4", "e2fsprogs")?;
             program("losetup", "util-linux")?;
-            space(&temporary, u64::from(options.size_mib) + IMAGE_SLACK_MIB, "TMPDIR=<directory>")?;
+            space(
+                &temporary,
+                u64::from(options.size_mib) + IMAGE_SLACK_MIB,
+                "TMPDIR=<directory> or a smaller --size-mib",
+            )?;
         }
         Some(dir) => {
             let found = fs::metadata(dir).map_err(StudyError::io("use directory", dir))?;
@@ -55,7 +59,11 @@ pub(crate) fn check(options: &DemoOptions) -> Result<Checked, StudyError> {
             if !root {
                 program("fusermount3", "fuse3")?;
             }
-            space(dir, u64::from(options.size_mib) + DIRECTORY_SLACK_MIB, "another DIR")?;
+            space(
+                dir,
+                u64::from(options.size_mib) + DIRECTORY_SLACK_MIB,
+                "another DIR or a smaller --size-mib",
+            )?;
         }
     }
     if !Path::new("/dev/fuse").exists() {
@@ -103,8 +111,7 @@ pub(crate) fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), Stu
     let free_mib = (found.blocks_available() * found.fragment_size()) >> 20;
     if free_mib < needed_mib {
         return Err(refuse(format!(
-            "{} has {free_mib} MiB free, {needed_mib} MiB are needed: choose {remedy} or a smaller \
-             --size-mib",
+            "{} has {free_mib} MiB free, {needed_mib} MiB are needed: choose {remedy}",
             dir.display()
         )));
     }

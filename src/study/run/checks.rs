@@ -102,12 +102,16 @@ pub(crate) fn before(
                 )));
             }
             let dir = backing.image_dir.as_deref().unwrap_or(temporary);
-            space(dir, needed, "another `on` in [backing], or TMPDIR=<directory>,")?;
+            space(
+                dir,
+                needed,
+                "another `on` in [backing], or TMPDIR=<directory>, or a smaller size-mib in the study's file",
+            )?;
         }
         BackingKind::Directory | BackingKind::Distributed => {
             if let Some(dir) = &backing.path {
                 lies_where_it_should(backing.kind, dir)?;
-                space(dir, needed, "another --dir")?;
+                space(dir, needed, "another --dir, or a smaller size-mib in the study's file")?;
             }
         }
         BackingKind::Device | BackingKind::Tmpfs | BackingKind::Null => {}
