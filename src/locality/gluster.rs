@@ -63,8 +63,13 @@ pub(super) fn open(source: &File) -> Result<Arc<dyn Locator>, String> {
 fn find_bricks(source: &File) -> Result<Vec<Brick>, String> {
     let asked = |errno| format!("ask the source where its bricks are: {errno}");
     let id = gfid(source).map_err(asked)?.ok_or("the source is no mount of GlusterFS")?;
-    let info = attribute(source, c"glusterfs.pathinfo").map_err(asked)?;
-    let info = info.ok_or("the source does not tell its bricks (glusterfs.pathinfo)")?;
+    let info = match attribute(source, c"glusterfs.pathinfo") {
+        // Of a dispersed volume GlusterFS has none to tell.
+        Ok(None) | Err(Errno::ENOMEM) => Err(
+            "the source does not tell its bricks (glusterfs.pathinfo), as no dispersed volume does",
+        ),
+        info => Ok(info.map_err(asked)?.unwrap_or_default()),
+    }?;
     let info = String::from_utf8(info).map_err(|_| "the paths of its bricks are no text")?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.map_err(|error| format!("/proc/sys/kernel/hostname: {error}"))?;

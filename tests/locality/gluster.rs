@@ -1,5 +1,7 @@
 //! GlusterFS: two volumes, each mounted twice, and fusewire over the first mount of each.
 
+mod volumes;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
@@ -26,7 +28,7 @@ use crate::torture;
 const PATIENCE: Duration = Duration::from_secs(30);
 const LENGTH: usize = 300_001;
 
-pub(crate) const TESTS: [(&str, Body<Ground>); 11] = [
+pub(crate) const TESTS: [(&str, Body<Ground>); 16] = [
     ("gluster::what_others_write", what_others_write),
     ("gluster::what_is_open_for_writing", what_is_open_for_writing),
     ("gluster::changes_while_open", changes_while_open),
@@ -38,6 +40,11 @@ pub(crate) const TESTS: [(&str, Body<Ground>); 11] = [
     ("gluster::marks", marks),
     ("gluster::permissions", permissions),
     ("gluster::held", held),
+    ("gluster::volumes::sharded", volumes::sharded),
+    ("gluster::volumes::dispersed", volumes::dispersed),
+    ("gluster::volumes::stopped_under_load", volumes::stopped_under_load),
+    ("gluster::volumes::no_storage_node", volumes::no_storage_node),
+    ("gluster::volumes::clocks_that_disagree", volumes::clocks_that_disagree),
 ];
 
 /// A cluster, and a fusewire over each volume.
