@@ -141,6 +141,20 @@ impl<'a> Runs<'a> {
         statistics::noise_band(&pairs, self.seed)
     }
 
+    /// Why there is no figure.
+    fn missing(&self, outcomes: &[&Outcome]) -> CellResult {
+        let last = outcomes.iter().rev().find(|outcome| !matches!(outcome, Outcome::Measured(_)));
+        // In each round all systems have their turn that are to have one.
+        let is_over = self.outcomes.values().any(|runs| runs.keys().any(|round| *round > 0));
+        match last {
+            Some(Outcome::Failed(reason)) => CellResult::Failed(reason.clone()),
+            Some(Outcome::Skipped(reason)) => CellResult::Skipped(reason.clone()),
+            _ if !outcomes.is_empty() => CellResult::Failed("nothing was done".into()),
+            _ if is_over => CellResult::Skipped("the study does not ask for it".into()),
+            _ => CellResult::Skipped("not measured: the study was interrupted before".into()),
+        }
+    }
+
     /// What came of the cell on `system`. The runs of [`NATIVE_AGAIN`] count as native's.
     pub fn result(&self, system: &str) -> CellResult {
         let own = self.outcomes.get(system);
@@ -160,7 +174,7 @@ impl<'a> Runs<'a> {
             .collect();
         let values: Vec<f64> = runs.iter().filter_map(|run| run.figure(self.cell.unit)).collect();
         let Some(value) = statistics::bootstrap_median(&values, self.seed) else {
-            return missing(&outcomes);
+            return self.missing(&outcomes);
         };
         let times = times_of_arrival(self.cell, &runs);
         let failed = |outcome: &&&Outcome| matches!(outcome, Outcome::Failed(_));
@@ -262,17 +276,6 @@ impl Figures {
     /// Requests of all opcodes for one operation.
     pub fn requests(&self) -> f64 {
         self.requests_per_operation.values().sum()
-    }
-}
-
-/// Why there is no figure.
-fn missing(outcomes: &[&Outcome]) -> CellResult {
-    let last = outcomes.iter().rev().find(|outcome| !matches!(outcome, Outcome::Measured(_)));
-    match (last, outcomes.is_empty()) {
-        (Some(Outcome::Failed(reason)), _) => CellResult::Failed(reason.clone()),
-        (Some(Outcome::Skipped(reason)), _) => CellResult::Skipped(reason.clone()),
-        (_, true) => CellResult::Skipped("not measured: the study was interrupted before".into()),
-        (_, false) => CellResult::Failed("nothing was done".into()),
     }
 }
 

@@ -288,6 +288,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_study_does_not_ask_for_was_not_interrupted() {
+        let mut results = fixture::results();
+        results.samples.retain(|sample| sample.system != "peer" || sample.cell != "read");
+        let digest = Digest::new(&results);
+        let cell = digest.cells.iter().find(|cell| cell.cell.id == "read").expect("is there");
+        let row = cell.results.iter().find(|row| row.system == "peer").expect("is there");
+        let wanted = CellResult::Skipped("the study does not ask for it".into());
+        assert_eq!(row.result, wanted);
+    }
+
+    #[test]
     fn a_study_without_samples_is_a_digest_without_figures() {
         let mut results = fixture::results();
         results.samples.clear();
