@@ -43,8 +43,6 @@ fio fio
 sshfs sshfs
 gocryptfs gocryptfs
 encfs encfs
-glusterd glusterfs-server
-glusterfs glusterfs-client
 ip iproute2
 nsenter util-linux
 strace strace
@@ -70,20 +68,22 @@ if [[ ${#packages[@]} -gt 0 ]]; then
         apt-get install -q -y --no-install-recommends "${packages[@]}"
 fi
 
-# Not every distribution has Gfarm: where it can not be had its tests are left out, and say so.
-gfarm_is_missing() {
-    local program
-    for program in gfmd gfsd gfhost gfarm2fs ip; do
-        PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || return 0
+# Not every distribution has the distributed file systems: where one can not be had its tests are left
+# out, and say so.
+install_or_tell() { # SYSTEM "PROGRAM..." "PACKAGE..."
+    local program missing=
+    for program in $2; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing=1
     done
-    return 1
-}
-if gfarm_is_missing; then
-    say "Installing what the tests on Gfarm need"
+    [[ -n $missing ]] || return 0
+    say "Installing what the tests on $1 need: $3"
+    # shellcheck disable=SC2086 # several packages
     { "${as_root[@]}" apt-get update -q && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -q -y --no-install-recommends gfmd gfsd gfarm-client gfarm2fs iproute2; } ||
-        say "GFARM CAN NOT BE INSTALLED: none of the tests on it will run"
-fi
+        apt-get install -q -y --no-install-recommends $3; } ||
+        say "${1^^} CAN NOT BE INSTALLED: none of the tests on it will run"
+}
+install_or_tell GlusterFS "glusterd glusterfs" "glusterfs-server glusterfs-client"
+install_or_tell Gfarm "gfmd gfsd gfhost gfarm2fs" "gfmd gfsd gfarm-client gfarm2fs"
 
 if [[ ! -c /dev/fuse ]]; then
     say "Loading the fuse module"
