@@ -8,6 +8,8 @@ use crate::torture;
 
 pub(crate) fn tortured(ground: &Ground) -> Result<(), String> {
     let _turn = ground.turn();
+    // A node that was never given a file has no folder data, and its spool is none yet.
+    ground.store("before-torture", b"first", 1)?;
     let nodes = [1, 2].map(|node| ground.node(node, "torture"));
     fs::create_dir(&nodes[0]).map_err(|error| error.to_string())?;
     // Whatever is written there is to be on both nodes: now one has the newest, now the other, now both.
