@@ -142,6 +142,13 @@ pub trait Filesystem: Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether operations on this inode may wait for another program or machine, which may never answer.
+    /// They are left to threads that nobody else waits for, at the price of a hop; but READ is told so
+    /// by what it does ([`is_patient`](crate::sys::caller::is_patient)), as much of it waits for nobody.
+    fn may_wait(&self, nodeid: NodeId) -> bool {
+        false
+    }
+
     /// LOOKUP: finds `name` in `parent`. ENOENT, or an [`Entry`] with nodeid 0 that may be cached.
     fn lookup(&self, caller: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry>;
 

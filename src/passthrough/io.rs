@@ -103,7 +103,6 @@ impl Local {
         if is_misaligned && !caller::is_patient() {
             return Err(Errno::EWOULDBLOCK);
         }
-        self.wait_below(open.inode.nodeid)?;
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let written_back = args.write_flags & abi::WRITE_CACHE != 0;
         let _as_caller = match written_back {
@@ -138,7 +137,6 @@ impl Local {
         {
             return Ok(None);
         }
-        self.wait_below(open.inode.nodeid)?;
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let _as_caller = impersonate(caller.uid, caller.gid)?;
         let size = usize::try_from(args.size).map_err(|_| Errno::EINVAL)?;

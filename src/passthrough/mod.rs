@@ -353,9 +353,10 @@ impl Local {
 
     /// Whether closing a file is what makes its file system take what was written to it.
     fn closing_tells(&self, nodeid: NodeId) -> bool {
-        match self.inodes.part(nodeid) {
-            Part::MAIN => self.settings.closing_tells,
-            _ => self.settings.closing_tells_inside,
+        let Settings { closing_tells, closing_tells_inside, .. } = self.settings;
+        match closing_tells == closing_tells_inside || self.inodes.part(nodeid) == Part::MAIN {
+            true => closing_tells,
+            false => closing_tells_inside,
         }
     }
 
@@ -480,6 +481,10 @@ impl Filesystem for Local {
         let path = DataPath::choose(self.data_mode(), negotiated, Registrar::new(kernel, writer))?;
         *self.data.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(path));
         Ok(())
+    }
+
+    fn may_wait(&self, nodeid: NodeId) -> bool {
+        self.closing_tells(nodeid)
     }
 
     fn lookup(&self, caller: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry> {

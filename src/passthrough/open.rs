@@ -249,7 +249,6 @@ impl Local {
         if self.inodes.part(inode.nodeid) != Part::MAIN {
             return Ok(None);
         }
-        self.wait_below(inode.nodeid)?;
         let replica = inode.number().and_then(|number| self.replicas.find(opened, number));
         replica.map(|replica| Candidate::replica(replica.file)).transpose()
     }
@@ -275,16 +274,7 @@ impl Local {
         // to add; what another one has to do or to say, it does at the close of a duplicate.
         let nodeid = open.inode.nodeid;
         let Some(file) = open.file.filter(|_| self.closing_tells(nodeid)) else { return Ok(()) };
-        self.wait_below(nodeid)?;
         close(self.inodes.make_room(|| file.as_fd().try_clone_to_owned().map_err(raw))?)
-    }
-
-    /// EWOULDBLOCK for a thread that others wait for, where what comes next is up to another program.
-    pub(super) fn wait_below(&self, nodeid: NodeId) -> Result<()> {
-        match self.closing_tells(nodeid) && !caller::is_patient() {
-            true => Err(Errno::EWOULDBLOCK),
-            false => Ok(()),
-        }
     }
 
     /// What is best for writing a file of this mode.

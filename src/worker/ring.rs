@@ -17,10 +17,10 @@ use super::{End, Moves, Server, record, refuse};
 use crate::abi::{self, InHeader, SetattrValid};
 use crate::discipline::Pulse;
 use crate::dispatch::Outcome;
-use crate::fs::Filesystem;
+use crate::fs::{Filesystem, NodeId};
 use crate::keeper::Watch;
 use crate::offload::Pool;
-use crate::protocol::decode::{Frame, Operation, argument_size, decode};
+use crate::protocol::decode::{Frame, Operation, Request, argument_size, decode};
 use crate::protocol::encode::{self, FIXED_MAX, ReplyBuf};
 use crate::sys::{caller, objfd};
 use crate::transport::dev::read_range;
@@ -157,7 +157,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
                 return Served::Failed(malformed.errno);
             }
         };
-        if may_take_long(&request.operation) {
+        if may_take_long(&request.operation) || self.may_wait(&request) {
             self.offload(index, head, input, arrived);
             return Served::Offloaded;
         }
@@ -191,6 +191,12 @@ impl<F: Filesystem + ?Sized> Worker<F> {
             Ok((body, _)) => Served::Body(body),
             Err(errno) => Served::Failed(errno),
         }
+    }
+
+    /// Whether somebody else may have a say in when it is done.
+    fn may_wait(&self, request: &Request<'_>) -> bool {
+        let is_read = matches!(request.operation, Operation::Read(_));
+        !is_read && self.server.fs.may_wait(NodeId(request.header.nodeid))
     }
 
     /// Hands a request to the pool.
@@ -235,10 +241,15 @@ fn patiently<F: Filesystem + ?Sized>(
     let request =
         decode(frame(head, input), server.dialect).map_err(|malformed| malformed.errno)?;
     let room = match request.operation {
-        Operation::Read(args) => usize::try_from(args.size).unwrap_or(0),
-        _ => ASIDE,
+        Operation::Read(args) | Operation::Readdir(args) | Operation::Readdirplus(args) => {
+            args.size
+        }
+        Operation::Getxattr { size, .. } | Operation::Listxattr { size } => size,
+        Operation::Ioctl { args, .. } => args.out_size,
+        _ => 0,
     };
-    let mut output = vec![0; room.max(FIXED_MAX)];
+    let room = usize::try_from(room).unwrap_or(0);
+    let mut output = vec![0; room.max(ASIDE) + FIXED_MAX];
     let mut reply = ReplyBuf::new(&mut output);
     let outcome = server.answer(&request, &mut reply);
     let reply = reply.finish();
