@@ -6,7 +6,7 @@
 //! this mount for something while the daemon waits for its answer, for ever.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind::TimedOut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -20,7 +20,7 @@ use super::inode::Part;
 use crate::config::MountOptions;
 use crate::mountinfo::{Mount, MountTable};
 use crate::sys::mount::{SourceRoot, open_source};
-use crate::sys::objfd;
+use crate::sys::{apart, objfd};
 
 /// Types that hold files without a disk of this machine.
 const WITHOUT_A_DISK: [&str; 13] = [
@@ -124,37 +124,45 @@ fn unsuited(mount: &Mount) -> Option<&'static str> {
 /// Root, its own mount's root, options and kind of a file system.
 type Root = (OwnedFd, OwnedFd, MountOptions, FsType);
 
-/// Opens it on a thread of its own, which is left behind if the file system does not answer, as one on a
-/// network may not until its server is there again.
+/// Opens it if it answers within `patience`: one on a network may not until its server is there again.
+/// Another process asks first, whom the kernel may keep for as long; and it is opened on a thread of its
+/// own, which is left behind if it answers no more by then.
 fn open_within(
     patience: &mut Duration,
     mount: &Mount,
     options: &MountOptions,
 ) -> Result<Root, String> {
     let (sender, opened) = mpsc::sync_channel(1);
-    let (mount, options) = (mount.clone(), options.clone());
+    let (mount, options, within) = (mount.clone(), options.clone(), *patience);
     // Nobody waits any more if it took long: what was opened is closed.
-    let work = move || drop(sender.send(open(&mount, &options)));
+    let work = move || {
+        let answers = apart::ask(&mount.mount_point, within);
+        drop(sender.send(answers.and_then(|()| open(&mount, &options))));
+    };
     thread::Builder::new()
         .name("submount".to_owned())
         .spawn(work)
         .map_err(|error| format!("no thread can be had to open it: {error}"))?;
-    opened.recv_timeout(*patience).unwrap_or_else(|_| {
-        let waited = std::mem::replace(patience, PATIENCE_LEFT);
-        Err(format!("it does not answer within {} s", waited.as_secs()))
+    let opened = opened.recv_timeout(within).unwrap_or_else(|_| Err(TimedOut.into()));
+    opened.map_err(|error| match error.kind() {
+        TimedOut => {
+            *patience = PATIENCE_LEFT;
+            format!("it does not answer within {} s", within.as_secs())
+        }
+        _ => error.to_string(),
     })
 }
 
-fn open(mount: &Mount, options: &MountOptions) -> Result<Root, String> {
-    let opened = open_source(&mount.mount_point, options).map_err(|error| error.to_string())?;
+fn open(mount: &Mount, options: &MountOptions) -> io::Result<Root> {
+    let opened = open_source(&mount.mount_point, options)?;
     let SourceRoot { root, private: true, held: Some(held), inherited } = opened else {
-        return Err("its mount can not be cloned".to_owned());
+        return Err(io::Error::other("its mount can not be cloned"));
     };
     // Who may rename in the source could have led its path elsewhere, and somebody mounted over it.
-    if !is_root_of(&held, mount.id).map_err(|error| error.to_string())? {
-        return Err("something else is there by now".to_owned());
+    if !is_root_of(&held, mount.id)? {
+        return Err(io::Error::other("something else is there by now"));
     }
-    let kind = fstatfs(&root).map_err(|errno| errno.to_string())?.filesystem_type();
+    let kind = fstatfs(&root)?.filesystem_type();
     Ok((root, held, inherited, kind))
 }
 

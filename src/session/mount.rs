@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{Device, MountError, system};
 use crate::mountinfo::{self, MountTable};
-use crate::sys::mount;
+use crate::sys::{apart, mount};
 
 /// How long an unmount takes at most from the end of the connection to that of the mount.
 const UNMOUNTED_WITHIN: Duration = Duration::from_millis(500);
@@ -52,6 +52,9 @@ impl Unmounter {
     }
 }
 
+/// How long the first answer may take: it is the file system's, and that may have to ask others.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
 /// The mount itself, taken away on drop unless it is gone already.
 #[derive(Debug)]
 pub(crate) struct Mount {
@@ -71,9 +74,10 @@ impl Mount {
         Ok(Mount { mountpoint: found.0, device, works: false, unique: None, gone: false })
     }
 
-    /// One round trip through the mount, so that "mounted" means "works".
+    /// One round trip through the mount, so that "mounted" means "works". Not by a thread of this
+    /// process: if that was killed just then, nobody would be left to answer, and it could not end.
     pub(crate) fn probe(&mut self) -> io::Result<()> {
-        nix::sys::statfs::statfs(&self.mountpoint)?;
+        apart::ask(&self.mountpoint, ANSWERS_WITHIN)?;
         self.works = true;
         self.unique = mount::unique_id(&self.mountpoint);
         Ok(())

@@ -3,6 +3,7 @@
 //! `unsafe` is denied in the crate and reopened here file by file. Every function takes and returns
 //! owned or borrowed descriptors; none keeps a pointer beyond the call.
 
+pub(crate) mod apart;
 pub mod caller;
 pub(crate) mod client;
 pub mod fanotify;

@@ -37,19 +37,22 @@ const SETTINGS: [(&str, &str, &str); 3] = [
 
 type Body = fn(&Ground) -> Result<(), String>;
 
-const TESTS: [(&str, Body); 6] = [
+const TESTS: [(&str, Body); 7] = [
     ("closing::is_passed_on", closing::is_passed_on),
     ("closing::beside_a_reader", closing::beside_a_reader),
     ("closing::of_each_duplicate", closing::of_each_duplicate),
     ("closing::after_a_mapping", closing::after_a_mapping),
     ("closing::refused", closing::refused),
     ("silent::for_a_while", silent::for_a_while),
+    ("silent::in_one_request", silent::in_one_request),
 ];
 
-type Program = fn() -> Result<(), String>;
+type Other = fn() -> Result<(), String>;
 
-/// File systems of other programs.
-const PROGRAMS: [(&str, Program); 3] = [
+/// What is not as [`Ground`]: file systems of other programs, and some that never answer.
+const OTHERS: [(&str, Other); 5] = [
+    ("silent::inside_the_source", silent::inside_the_source),
+    ("silent::while_mounting", silent::while_mounting),
     ("programs::sshfs", programs::sshfs),
     ("programs::gocryptfs", programs::gocryptfs),
     ("programs::encfs", programs::encfs),
@@ -81,10 +84,10 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    let program = |(name, body): (&'static str, Program)| {
+    let other = |(name, body): (&'static str, Other)| {
         Trial::test(name, move || within(TIME_LIMIT, name, body).map_err(Into::into))
     };
-    let mut trials: Vec<Trial> = PROGRAMS.into_iter().map(program).collect();
+    let mut trials: Vec<Trial> = OTHERS.into_iter().map(other).collect();
     for (test, body) in TESTS {
         for (setting, data, options) in SETTINGS {
             let name = format!("{setting}::{test}");
