@@ -88,6 +88,11 @@ impl Config {
     }
 }
 
+/// Reads a length of time, in seconds: `0`, `0.5` or `3600`.
+pub(crate) fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
 /// Options of the mount itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MountOptions {

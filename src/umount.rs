@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use nix::mount::{MntFlags, umount2};
 use nix::unistd::Pid;
 use thiserror::Error;
@@ -17,12 +18,16 @@ use crate::mountinfo::MountTable;
 /// A daemon that has not ended this long after its mount went away is reported.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What `fusewire umount` was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Unmount MOUNTPOINT and wait until its daemon has ended
+///
+/// Only mounts of fusewire are touched. Works on the mount of a killed daemon, too.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(args_override_self = true)]
 pub struct Options {
-    /// Where fusewire shows a directory.
+    /// Where fusewire shows a directory
     pub mountpoint: PathBuf,
-    /// Detach even if it is in use; then the daemon ends with its last user and is not waited for.
+    /// Detach now even if it is in use; the daemon ends with its last user
+    #[arg(short, long)]
     pub lazy: bool,
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args};
 
-use super::{DaemonArgs, Mount, absolute, options};
+use super::mount::{DaemonArgs, Mount};
+use super::{absolute, options};
 
 /// What `fusewire null` was asked for.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,9 @@
 //! The command line as a table: what is typed, what comes out.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use tracing::Level;
 
 use super::*;
 use crate::config::{Coherence, DataMode, DevIo, Sched, Transport};

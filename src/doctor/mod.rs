@@ -15,6 +15,7 @@ mod user;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Check, Group, Status};
@@ -22,14 +23,19 @@ pub use limits::{Limit, limits};
 pub use probe::{Probe, Tried};
 pub use render::text;
 
-/// What `fusewire doctor` was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Say what this kernel, this user and SOURCE offer, and the commands that enable more
+///
+/// Exit status 0 if mounting is possible, 1 if not.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(args_override_self = true)]
 pub struct Options {
-    /// The directory to look at.
+    /// A directory that you mean to show
     pub source: Option<PathBuf>,
-    /// One JSON document instead of text.
+    /// Print one JSON document
+    #[arg(long)]
     pub json: bool,
-    /// Be the child that makes the throw-away mount.
+    /// Print what a throw-away mount finds out; needs a process of its own
+    #[arg(long, hide = true)]
     pub probe_kernel: bool,
 }
 

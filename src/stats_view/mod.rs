@@ -3,34 +3,25 @@
 //! It owns when to ask and how to stop; `render` owns what it looks like. Everything it knows
 //! comes through the control socket; the mount is never touched, so a hung one can be looked at.
 
+mod options;
 mod render;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 
+pub use options::Options;
+pub(crate) use options::StatsArgs;
 pub use render::{line, line_header, page, refusals};
 
 use crate::control::client::{self, ClientError, Target};
 use crate::metrics::snapshot::Snapshot;
 use crate::mountinfo::MountTable;
-
-/// What `fusewire stats` was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// Where fusewire shows a directory.
-    pub mountpoint: PathBuf,
-    /// The document itself instead of a view of it.
-    pub json: bool,
-    /// Again and again, this often.
-    pub interval: Option<Duration>,
-}
 
 /// Why there is nothing to show.
 #[derive(Debug, Error)]

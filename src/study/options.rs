@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::config::seconds;
+
 /// Compare a directory with itself seen through fusewire: fio and metadata, native against the
 /// mount, in interleaved rounds. Takes about two minutes and leaves nothing behind but its
 /// results.
@@ -55,8 +57,8 @@ pub struct DemoOptions {
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.05..=3600.0).contains(&seconds) => Ok(seconds),
+    match seconds(text).map(|length| length.as_secs_f64()) {
+        Some(seconds) if (0.05..=3600.0).contains(&seconds) => Ok(seconds),
         _ => Err("a number from 0.05 to 3600 is expected".into()),
     }
 }
