@@ -26,7 +26,7 @@ pub struct Config {
     pub sched: Sched,
     /// Worker threads of /dev/fuse; `None` is one per CPU that this process may run on.
     pub workers: Option<NonZeroUsize>,
-    /// Bind worker N to CPU N, for good.
+    /// Bind worker N to the Nth of those CPUs, for good.
     pub pin: bool,
     /// Largest READ and WRITE, bytes, a multiple of the page size; `None` is what suits the transport.
     pub max_write: Option<u32>,
@@ -54,7 +54,8 @@ pub struct Config {
     pub attr_timeout: Option<Duration>,
     /// How long the kernel may trust that a name does not exist; `None` is as the coherence has it.
     pub negative_timeout: Option<Duration>,
-    /// Descriptors kept open only to avoid reopening an inode; `None` derives it from RLIMIT_NOFILE.
+    /// Descriptors kept open only to avoid reopening an inode, at most a quarter of RLIMIT_NOFILE;
+    /// `None` is that quarter.
     pub fd_cache: Option<NonZeroUsize>,
 }
 

@@ -8,8 +8,8 @@
 //!        -> transport -> kernel
 //! ```
 //!
-//! A [`worker`] receives on a channel of /dev/fuse ([`transport`]), reads the bytes as a typed
-//! request ([`protocol`]), has a [`Filesystem`](fs::Filesystem) answer it ([`dispatch`]), and
+//! A [`worker`] receives on a channel of /dev/fuse or on a ring of io_uring ([`transport`]), reads
+//! the bytes as a typed request ([`protocol`]), has a [`Filesystem`](fs::Filesystem) answer it ([`dispatch`]), and
 //! replies. A [`session`] is the life of a mount around its workers. [`passthrough::Local`] is the
 //! file system that shows a directory of this machine; what the kernel reads and writes by itself
 //! never comes this way.

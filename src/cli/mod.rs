@@ -11,7 +11,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use mount::Mount;
@@ -66,12 +66,11 @@ where
 {
     let args = name_the_command(args.into_iter().map(Into::into).collect());
     let mut command = Cli::command();
-    let matches = command.try_get_matches_from_mut(args)?;
-    let cli = Cli::from_arg_matches(&matches)?;
-    let invalid = |command: &mut clap::Command, name: &str, message: String| {
-        let command = command.find_subcommand_mut(name).expect("clap has just matched it");
-        command.error(ErrorKind::ValueValidation, message)
+    let matches = match command.try_get_matches_from_mut(&args) {
+        Ok(matches) => matches,
+        Err(error) => return Err(name_the_key(&mut command, &args, error)),
     };
+    let cli = Cli::from_arg_matches(&matches)?;
     Ok(match cli.command {
         Sub::Mount(args) => {
             let matches = matches.subcommand_matches("mount").expect("clap has just matched it");
@@ -97,6 +96,35 @@ where
             Command::Stats(args.resolve().map_err(|e| invalid(&mut command, "stats", e))?)
         }
     })
+}
+
+fn invalid(command: &mut clap::Command, name: &str, message: String) -> clap::Error {
+    let command = command.find_subcommand_mut(name).expect("clap knows its own");
+    command.error(ErrorKind::ValueValidation, message)
+}
+
+/// Says what to write in place of a long option that there is only as a key of `-o`; clap would name
+/// the long option that sounds most like it.
+fn name_the_key(command: &mut clap::Command, args: &[OsString], error: clap::Error) -> clap::Error {
+    let mut words = args.iter().filter_map(|word| word.to_str()).skip(1);
+    let (Some(name @ ("mount" | "null")), ErrorKind::UnknownArgument) =
+        (words.next(), error.kind())
+    else {
+        return error;
+    };
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let given = words.find(|word| word.split('=').next() == Some(option));
+    let value = match given.and_then(|word| word.split_once('=')) {
+        Some((_, value)) => Some(value),
+        None => words.next(),
+    };
+    let long = option.trim_start_matches('-');
+    match options::in_place_of(long, value, name == "mount") {
+        Some(remedy) => invalid(command, name, format!("unexpected argument '{option}': {remedy}")),
+        None => error,
+    }
 }
 
 /// Puts `mount` in front of a line that names no command: `fusewire SRC MNT`, and everything that
@@ -137,8 +165,11 @@ Examples:
   fusewire doctor /data                           what could make it faster, and how to enable it
   fusewire umount /mnt                            unmount and wait for the daemon to end
   fusewire null /mnt                              no storage behind it: the price of a request
+  fusewire demo                                   native against the mount, in two minutes
+  fusewire study run --list                       what can be measured at length, by name
 
-Exit status: 0 done, 1 failed (the reason is on standard error), 2 the command line is wrong.";
+Exit status: 0 done, 1 failed (the reason is on standard error), 2 the command line is wrong,
+3 `study compare` found something worse, 128 + N signal N ended a demo or a study.";
 
 /// Show a local directory through FUSE at the speed of the directory itself.
 ///

@@ -46,9 +46,12 @@ impl Mount {
     }
 }
 
-const MOUNT_HELP: &str = "\
-Every long option above is also a key of -o, so that it can stand in fstab:
-  -o data=copy,workers=2,attr_timeout=0.5
+/// What stands below the options of a command that mounts.
+pub(super) fn keys_help(example: &str, of_a_source: &str) -> String {
+    format!(
+        "\
+Every long option of a mount is also a key of -o, so that it can stand in fstab:
+  -o {example}
 
 Keys of -o only:
   fsname=NAME            the device that `mount` and `df` show (default: the source)
@@ -58,58 +61,73 @@ Keys of -o only:
   ro, rw                 read-only or not
   nosuid, nodev, noexec  and suid, dev, exec
   noatime                and atime, relatime
-  profile=read-mostly    read-only, and what was seen once is read again without a request
+{of_a_source}
+What fstab brings (defaults, nofail, noauto, user, _netdev, x-*, comment=...) is passed over.
+A comma inside a value is written '\\,', a backslash '\\\\'. Of duplicates the last one wins."
+    )
+}
+
+const KEYS_OF_A_SOURCE: &str =
+    "  profile=read-mostly    read-only, and what was seen once is read again without a request
   replica=held           with GlusterFS, on a read-only mount: the kernel reads a replica by itself
                          until it is closed; you promise that no storage is lost or moved meanwhile
   xattr=off              no extended attributes, and no request that asks for one
   gfarm_spool=PATH       with locality: the spool of this machine's storage node of Gfarm
   gfarm_host=NAME        its name in Gfarm (default: this machine's)
   gfarm_config=PATH      Gfarm's configuration (default: where Gfarm looks for it)
+";
 
-What fstab brings (defaults, nofail, noauto, user, _netdev, x-*, comment=...) is passed over. A comma
-inside a value is written '\\,', a backslash '\\\\'. Of duplicates the last one wins.";
+const DATA: &str = "Data and caches";
+const DISTRIBUTED: &str = "Distributed file systems";
+const REQUESTS: &str = "Requests";
+const DAEMON: &str = "Daemon";
 
 /// Show SOURCE at MOUNTPOINT; returns once the mount works
 #[derive(Debug, Args)]
-#[command(after_help = MOUNT_HELP, args_override_self = true)]
+#[command(args_override_self = true)]
+#[command(after_help = keys_help("data=copy,workers=2,attr_timeout=0.5", KEYS_OF_A_SOURCE))]
 pub(super) struct MountArgs {
     /// The directory to show
     source: PathBuf,
     /// The directory to show it at; what it holds is hidden until the unmount
     mountpoint: PathBuf,
-    #[command(flatten)]
-    daemon: DaemonArgs,
     /// Who moves the bytes of files: the kernel where it can (auto), the kernel or no mount at all
     /// (passthrough), the daemon without looking at them (splice), or the daemon
     /// (copy) [default: auto]
     #[arg(long, value_name = "MODE", value_parser = ["auto", "passthrough", "splice", "copy"])]
+    #[arg(help_heading = DATA)]
     data: Option<String>,
-    /// What keeps the kernel's caches true to the source: that fusewire watches it (watch), that they
-    /// are asked for again after some time (timeout=SECONDS), or your promise that nobody changes it
-    /// behind the mount (exclusive) [default: watch where that can be had, else timeout=1]
-    #[arg(long, value_name = "HOW")]
+    /// What keeps the kernel's caches true to the source: that fusewire watches it or there is no
+    /// mount (watch), that they are asked for again after some time (timeout=SECONDS), your promise
+    /// that nobody changes it behind the mount (exclusive), or watch where that can be had and else
+    /// timeout=1 (auto) [default: auto]
+    #[arg(long, value_name = "HOW", help_heading = DATA)]
     coherence: Option<String>,
-    /// Where the bytes of a distributed file system's files are read: on this machine's own disk if they
-    /// lie there (auto, or gluster or gfarm and no mount if it can not be had), or through the source (off)
-    /// [default: off]
-    #[arg(long, value_name = "SYSTEM")]
-    locality: Option<String>,
     /// How long the kernel may trust a name [default: as the coherence has it]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = DATA)]
     entry_timeout: Option<String>,
     /// How long the kernel may trust attributes [default: as the coherence has it]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = DATA)]
     attr_timeout: Option<String>,
     /// How long the kernel may trust that a name does not exist [default: as the coherence
     /// has it]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = DATA)]
     negative_timeout: Option<String>,
-    /// Descriptors kept open only to save reopening [default: from RLIMIT_NOFILE]
-    #[arg(long, value_name = "N")]
+    /// Descriptors kept open only to save reopening, at most a quarter of RLIMIT_NOFILE [default:
+    /// that quarter]
+    #[arg(long, value_name = "N", help_heading = DATA)]
     fd_cache: Option<String>,
     /// Show nothing that is mounted inside the source, but the directories beneath
-    #[arg(long)]
+    #[arg(long, help_heading = DATA)]
     one_file_system: bool,
+    /// Where the bytes of a distributed file system's files are read: on this machine's own disk if they
+    /// lie there (auto, or gluster or gfarm and no mount if it can not be had), or through the source (off)
+    /// [default: off]
+    #[arg(long, value_name = "SYSTEM", value_parser = ["off", "auto", "gluster", "gfarm"])]
+    #[arg(help_heading = DISTRIBUTED)]
+    locality: Option<String>,
+    #[command(flatten)]
+    daemon: DaemonArgs,
     /// Pass over unknown -o keys, as mount(8) asks its helpers to
     #[arg(short = 's', hide = true)]
     sloppy: bool,
@@ -124,45 +142,47 @@ pub(super) struct DaemonArgs {
     /// Mount options, a comma-separated list (see below)
     #[arg(short = 'o', value_name = "KEY[=VALUE],...", action = clap::ArgAction::Append)]
     options: Vec<String>,
-    /// Stay in the foreground, log to standard error
-    #[arg(short, long)]
-    foreground: bool,
-    /// Foreground, and log every request
-    #[arg(short, long)]
-    debug: bool,
-    /// Log more; twice: everything
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    /// Append the log to FILE
-    #[arg(long, value_name = "FILE")]
-    log_file: Option<String>,
     /// How requests come: through io_uring where it can be had (auto), through it or no mount at all
     /// (uring), through reads and writes of /dev/fuse (dev), or the same by the session loop of the
     /// crate fuser, to compare with (fuser) [default: auto]
     #[arg(long, value_name = "TRANSPORT", value_parser = ["auto", "uring", "dev", "fuser"])]
+    #[arg(help_heading = REQUESTS)]
     transport: Option<String>,
     /// How /dev/fuse is read and written: by system calls (read), or through io_uring, to compare with
     /// (uring) [default: read]
-    #[arg(long, value_name = "HOW", value_parser = ["read", "uring"])]
+    #[arg(long, value_name = "HOW", value_parser = ["read", "uring"], help_heading = REQUESTS)]
     dev_io: Option<String>,
     /// How the threads that serve are scheduled: behind everybody else, each on a CPU of its own, as
     /// long as that starves nobody, which keeps clients on their CPU (auto), or as everybody else
     /// (normal) [default: auto]
-    #[arg(long, value_name = "POLICY", value_parser = ["auto", "normal"])]
+    #[arg(long, value_name = "POLICY", value_parser = ["auto", "normal"], help_heading = REQUESTS)]
     sched: Option<String>,
-    /// Worker threads of /dev/fuse [default: one per CPU that this process may run on]
-    #[arg(long, value_name = "N")]
+    /// Worker threads of /dev/fuse, which this chooses [default: one per CPU that this process may
+    /// run on]
+    #[arg(long, value_name = "N", help_heading = REQUESTS)]
     workers: Option<String>,
-    /// Largest READ and WRITE: bytes, a multiple of 4096 up to 1048576 [default: 1048576; 524288
-    /// if READs are spliced; 131072 on io_uring where the kernel moves the data]
-    #[arg(long, value_name = "BYTES")]
-    max_write: Option<String>,
-    /// Bind each worker to one CPU
-    #[arg(long)]
+    /// Bind each worker to one CPU; chooses /dev/fuse, too
+    #[arg(long, help_heading = REQUESTS)]
     pin: bool,
     /// Let the kernel place the workers [default]
-    #[arg(long)]
+    #[arg(long, help_heading = REQUESTS)]
     no_pin: bool,
+    /// Largest READ and WRITE: bytes, a multiple of 4096 up to 1048576 [default: on /dev/fuse 524288,
+    /// with --data copy 1048576; on io_uring 131072 with passthrough, else 1048576]
+    #[arg(long, value_name = "BYTES", help_heading = REQUESTS)]
+    max_write: Option<String>,
+    /// Stay in the foreground, log to standard error
+    #[arg(short, long, help_heading = DAEMON)]
+    foreground: bool,
+    /// Foreground, and log every request
+    #[arg(short, long, help_heading = DAEMON)]
+    debug: bool,
+    /// Log more; twice: everything
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = DAEMON)]
+    verbose: u8,
+    /// Append the log to FILE
+    #[arg(long, value_name = "FILE", help_heading = DAEMON)]
+    log_file: Option<String>,
 }
 
 /// Options of a command line: each with its position, its key of `-o`, and its value.

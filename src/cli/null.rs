@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args};
 
-use super::mount::{DaemonArgs, Mount};
+use super::mount::{DaemonArgs, Mount, keys_help};
 use super::{absolute, options};
 
 /// What `fusewire null` was asked for.
@@ -23,6 +23,7 @@ pub struct Null {
 /// Attributes are valid for no time at all, so that every stat is a request. For measurements.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
+#[command(after_help = keys_help("workers=2,max_write=65536", ""))]
 pub(super) struct NullArgs {
     /// The directory to mount on; what it holds is hidden until the unmount
     mountpoint: PathBuf,

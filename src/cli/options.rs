@@ -20,14 +20,16 @@ use table::{OF_A_SOURCE, TABLE};
 pub enum OptionError {
     /// No such key.
     #[error(
-        "unknown mount option '{key}'{}; `fusewire mount --help` lists them all",
-        nearest.map(|known| format!(", did you mean '{known}'?")).unwrap_or_default()
+        "unknown mount option '{key}'{} `fusewire {command} --help` lists them all",
+        nearest.map_or(";".into(), |known| format!(", did you mean '{known}'?"))
     )]
     Unknown {
         /// As the user wrote it.
         key: String,
         /// The known key that looks most like it.
         nearest: Option<&'static str>,
+        /// Whose options they are: `mount` or `null`.
+        command: &'static str,
     },
     /// The key is known, the value is not.
     #[error("invalid value '{value}' for mount option '{key}': expected {accepts}")]
@@ -91,11 +93,34 @@ pub(super) fn apply_list_without_source(mount: &mut Mount, list: &str) -> Result
     for option in split(list)? {
         let key = option.split('=').next().unwrap_or_default().replace('-', "_");
         if let Some(key) = OF_A_SOURCE.iter().find(|known| **known == key) {
-            let reason = "there is no source; `fusewire mount` has it";
-            return Err(OptionError::Refused { key, reason });
+            return Err(OptionError::Refused { key, reason: NO_SOURCE });
         }
     }
-    apply_list(mount, list, false)
+    apply_list(mount, list, false).map_err(|error| match error {
+        OptionError::Unknown { key, nearest, .. } => {
+            let nearest = nearest.filter(|known| !OF_A_SOURCE.contains(known));
+            OptionError::Unknown { key, nearest, command: "null" }
+        }
+        error => error,
+    })
+}
+
+const NO_SOURCE: &str = "there is no source; `fusewire mount` has it";
+
+/// What to write in place of a long option `long` that is known only as a key; `None` if it is none.
+pub(super) fn in_place_of(long: &str, value: Option<&str>, has_source: bool) -> Option<String> {
+    let normal = long.replace('-', "_");
+    let (key, takes) = TABLE.iter().find(|(known, _)| *known == normal)?;
+    match takes {
+        _ if !has_source && OF_A_SOURCE.contains(key) => Some(NO_SOURCE.to_owned()),
+        Nothing(_) => Some(format!("use -o {key}")),
+        Value { accepts, .. } => Some(match value {
+            Some(value) => format!("use -o {key}={value}"),
+            None => format!("use -o {key}=VALUE, which is {accepts}"),
+        }),
+        Refused(reason) => Some((*reason).to_owned()),
+        Ignored => None,
+    }
 }
 
 /// Obeys one key.
@@ -105,7 +130,8 @@ pub(super) fn apply(mount: &mut Mount, key: &str, value: Option<&str>) -> Result
     }
     let normal = key.replace('-', "_");
     let Some((key, takes)) = TABLE.iter().find(|(known, _)| *known == normal) else {
-        return Err(OptionError::Unknown { key: key.into(), nearest: nearest(&normal) });
+        let (nearest, command) = (nearest(&normal), "mount");
+        return Err(OptionError::Unknown { key: key.into(), nearest, command });
     };
     match (takes, value) {
         (Nothing(set), None) => set(mount),
@@ -119,6 +145,13 @@ pub(super) fn apply(mount: &mut Mount, key: &str, value: Option<&str>) -> Result
         (Refused(reason), _) => return Err(OptionError::Refused { key, reason }),
     }
     Ok(())
+}
+
+/// Every key that does something.
+#[cfg(test)]
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    let does = |takes: &table::Takes| matches!(takes, Nothing(_) | Value { .. });
+    TABLE.iter().filter(move |(_, takes)| does(takes)).map(|(key, _)| *key)
 }
 
 /// `x-systemd.automount`, `X-mount.mkdir`: userspace's own, whatever they say.

@@ -1,5 +1,6 @@
 //! The command line as a table: what is typed, what comes out.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -159,9 +160,10 @@ fn mistakes_are_named_with_their_remedy() {
         ("fusewire /s /m --max-write 5000", &["'5000'", "max_write", "multiple of 4096"]),
         ("fusewire /s /m --workers many", &["'many'", "'workers'", "from 1 to 1024"]),
         ("fusewire /s /m -o workers=many", &["'many'", "'workers'", "from 1 to 1024"]),
-        ("fusewire /s /m --locality nfs", &["'nfs'", "'locality'", "gfarm"]),
+        ("fusewire /s /m --locality nfs", &["'nfs'", "'--locality", "gfarm"]),
         ("fusewire /s /m -o locality=gfarm,gfarm_spool=spool", &["'spool'", "an absolute path"]),
         ("fusewire /s /m -o gfarm_spool=/spool", &["are for locality=gfarm"]),
+        ("fusewire /s /m -o locality=nfs", &["'nfs'", "'locality'", "gfarm"]),
         ("fusewire /s /m --coherence hope", &["'hope'", "'coherence'", "timeout=SECONDS"]),
         ("fusewire /s", &["<MOUNTPOINT>"]),
         ("fusewire /s /m /x", &["'/x'"]),
@@ -178,6 +180,43 @@ fn mistakes_are_named_with_their_remedy() {
             assert!(message.contains(part), "{line}: no {part} in {message}");
         }
     }
+}
+
+#[test]
+fn keys_of_o_are_named_to_who_writes_them_as_long_options() {
+    for (line, want) in [
+        ("/s /m --profile read-mostly", "'--profile': use -o profile=read-mostly"),
+        ("--profile=read-mostly /s /m", "'--profile': use -o profile=read-mostly"),
+        ("mount /s /m --profile", "use -o profile=VALUE, which is general or read-mostly"),
+        ("/s /m --allow-other", "'--allow-other': use -o allow_other"),
+        ("/s /m --auto_unmount", "'--auto_unmount': after a crash"),
+        ("null /m --ro", "'--ro': use -o ro"),
+        ("null /m --data copy", "'--data': there is no source"),
+    ] {
+        let error = usage_error(&format!("fusewire {line}"));
+        assert!(error.contains(want) && !error.contains("similar"), "{line}: {error}");
+    }
+}
+
+/// What `mount --help` and README.md tell of is what there is.
+#[test]
+fn every_key_is_told_of() {
+    let known: BTreeSet<&str> = options::keys().collect();
+    let help = parse_line("fusewire mount --help").expect_err("help").to_string();
+    let word = |c: char| !(c.is_ascii_alphanumeric() || "_-".contains(c));
+    for key in &known {
+        let long = format!("--{}", key.replace('_', "-"));
+        let told = help.split(word).any(|word| word == long || word == *key);
+        assert!(told, "{key} is not in mount --help");
+    }
+    let readme = include_str!("../../README.md");
+    let (_, section) = readme.split_once("### Options of `mount`").expect("the section");
+    let (section, _) = section.split_once("\n### ").expect("its end");
+    let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
+    let column = rows.map(|row| row.split('|').nth(2).expect("a second column"));
+    let quoted = column.flat_map(|keys| keys.split('`').skip(1).step_by(2));
+    let told: BTreeSet<&str> = quoted.map(|key| key.split('=').next().unwrap_or(key)).collect();
+    assert_eq!(told, known, "README.md's options of mount, and those of -o");
 }
 
 #[test]
@@ -222,6 +261,9 @@ fn help_and_version_are_no_errors() {
         ("fusewire -h", "Exit status"),
         ("fusewire help mount", "allow_other"),
         ("fusewire mount --help", "negative-timeout"),
+        ("fusewire mount --help", "\n  profile=read-mostly    read-only"),
+        ("fusewire mount --help", "[possible values: off, auto, gluster, gfarm]"),
+        ("fusewire null --help", "allow_other"),
         ("fusewire -V", env!("CARGO_PKG_VERSION")),
     ] {
         let answer = parse_line(line).expect_err(line);
@@ -264,8 +306,9 @@ fn null_refuses_what_needs_a_source() {
         ("-o gfarm_spool=/s", "'gfarm_spool' is not supported: there is no source"),
         ("-o coherence=exclusive", "'coherence' is not supported: there is no source"),
         ("-o ro,attr-timeout=1", "'attr_timeout' is not supported: there is no source"),
-        ("-o zzz", "unknown mount option 'zzz'"),
-        ("--data copy", "unexpected argument '--data'"),
+        ("-o zzz", "unknown mount option 'zzz'; `fusewire null --help`"),
+        ("-o dta=copy", "unknown mount option 'dta'; `fusewire null --help`"),
+        ("-o wrkers=2", "did you mean 'workers'? `fusewire null --help`"),
         ("--delay-us -1", "unexpected argument '-1'"),
         ("--delay-us x", "invalid value 'x' for '--delay-us <N>'"),
         ("--file-size 9223372036854775808", "9223372036854775808 is not in"),

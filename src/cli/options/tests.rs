@@ -105,11 +105,11 @@ fn bad_values_name_key_value_and_what_is_accepted() {
         ("workers", "mount option 'workers' needs a value: workers=a whole number from 1 to 1024"),
         (
             "allow_otter",
-            "unknown mount option 'allow_otter', did you mean 'allow_other'?; `fusewire mount --help` lists them all",
+            "unknown mount option 'allow_otter', did you mean 'allow_other'? `fusewire mount --help` lists them all",
         ),
         (
             "dta=copy",
-            "unknown mount option 'dta', did you mean 'data'?; `fusewire mount --help` lists them all",
+            "unknown mount option 'dta', did you mean 'data'? `fusewire mount --help` lists them all",
         ),
         ("zzz", "unknown mount option 'zzz'; `fusewire mount --help` lists them all"),
         (
