@@ -30,7 +30,12 @@ struct Image {
 
 impl Image {
     fn new(mkfs: &[&str], bytes: u64, options: &str) -> Result<Self, String> {
-        let folder = TempDir::with_prefix("fusewire-test-").map_err(text)?;
+        Self::within(&std::env::temp_dir(), mkfs, bytes, options)
+    }
+
+    /// One whose bytes lie in this directory.
+    fn within(directory: &Path, mkfs: &[&str], bytes: u64, options: &str) -> Result<Self, String> {
+        let folder = TempDir::with_prefix_in("fusewire-test-", directory).map_err(text)?;
         let mut image = Image { mounted: None, folder };
         fs::create_dir(image.path()).map_err(text)?;
         let file = File::create(image.file()).map_err(text)?;
@@ -255,6 +260,77 @@ fn play(
         }
         match data {
             "native" if !seen.iter().all(|line| line.ends_with(errno)) => {
+                return Err(format!("the fault itself does not show: {seen:?}"));
+            }
+            "native" => native = seen,
+            data => same(data, &native, &seen)?,
+        }
+    }
+    Ok(())
+}
+
+/// After a device is gone: first what only data is needed for.
+const DATA_GONE: &[&str] =
+    &["pwrite w 0 pat:6:5000", "fsync w", "pread c 0 100", "get cold", "pread k 0 5", "stat kept"];
+
+/// Then, once the file system has seen it too.
+const ALL_GONE: &[&str] = &[
+    "fsync d",
+    "create new 644",
+    "mkdir new-d 755",
+    "rename kept renamed",
+    "unlink d/f",
+    "truncate kept 5",
+    "chmod kept 600",
+    "setx kept user.a 1",
+    "pread k 0 5",
+    "stat kept",
+];
+
+/// The device of the source is gone: here because its image lies on a file system that was shut down.
+/// Errors are as without the mount, the daemon can be asked, and lets go of the device.
+pub(crate) fn gone_beneath(ground: &Ground) -> Result<(), String> {
+    let mut native = Vec::new();
+    for data in [&["native"], &MODES[..]].concat() {
+        let outer = Image::new(&["mkfs.ext4", "-q", "-F"], 64 << 20, "defaults")?;
+        let device =
+            Image::within(&outer.path(), &["mkfs.ext4", "-q", "-F"], 16 << 20, "defaults")?;
+        let source = device.path().join("source");
+        fs::create_dir(&source).map_err(text)?;
+        let (_, mountpoint) = ground.pair();
+        let served = match data {
+            "native" => None,
+            data => Some(Launch::new(&source, &mountpoint, data).go()?),
+        };
+        let mut shell = Shell::at(if served.is_some() { &mountpoint } else { &source });
+        let cold = ["put cold pat:4:300000", "open c cold r", "open w other rw,creat 644"];
+        for line in [BEFORE, &cold].concat() {
+            shell.run(line).map_err(|errno| format!("{data}: {line}: {errno}"))?;
+        }
+        // FUSE has a page cache as well, and what is not written yet leaves neither.
+        let mut behind = Shell::at(&source);
+        for line in ["open d . r,dir", "syncfs d", "open c cold r", "fadvise c 0 0 dontneed"] {
+            behind.run(line).map_err(|errno| format!("{data}: {line}: {errno}"))?;
+        }
+        shell.run("fadvise c 0 0 dontneed").map_err(text)?;
+        let outer_root = File::open(outer.path()).map_err(text)?;
+        raw::ioctl_buffer(&outer_root, EXT4_IOC_SHUTDOWN, &NO_LOG_FLUSH.to_ne_bytes())
+            .map_err(text)?;
+        let mut seen = answers(&mut shell, DATA_GONE);
+        // Nobody is told of a new name that can not be kept before it is synced.
+        let _ = shell.run("mkdir lost 755");
+        if shell.run("fsync d").is_ok() {
+            return Err(format!("{data}: a directory was synced, but there is no disk"));
+        }
+        seen.extend(answers(&mut shell, ALL_GONE));
+        drop((shell, behind));
+        if let Some(served) = served {
+            served.stats().map_err(|reason| format!("{data}: {reason}"))?;
+            served.finish().map_err(|reason| format!("{data}: {reason}"))?;
+        }
+        let refused = |line: &&String| line.ends_with("EIO") || line.ends_with("EROFS");
+        match data {
+            "native" if seen.iter().filter(refused).count() != 3 + 7 => {
                 return Err(format!("the fault itself does not show: {seen:?}"));
             }
             "native" => native = seen,

@@ -9,6 +9,7 @@ mod alone;
 #[path = "../lifecycle/clients.rs"]
 #[allow(dead_code, reason = "the tests of the life cycle use more of it")]
 mod clients;
+mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::disk::Disk;
-use common::limit::within;
+use common::limit::trials as trials_of;
 use common::rings::Rings;
 use common::text;
 use libtest_mimic::{Arguments, Trial};
@@ -40,12 +41,13 @@ const DISK_BYTES: u64 = 2 << 30;
 const BYTES_PER_ENTRY: u64 = 20 << 10;
 const TIME_LIMIT: Duration = Duration::from_secs(240);
 
-type Body = fn(&Ground) -> Result<(), String>;
+type Body = common::limit::Body<Ground>;
 
 const TESTS: &[(&str, Body)] = &[
     ("disk::over_quota", disk::over_quota),
     ("disk::shut_down", disk::shut_down),
     ("disk::turned_read_only", disk::turned_read_only),
+    ("disk::gone_beneath", disk::gone_beneath),
     ("limits::very_few_descriptors", limits::very_few_descriptors),
     ("limits::few_threads", limits::few_threads),
     ("memory::little", memory::little),
@@ -54,6 +56,9 @@ const TESTS: &[(&str, Body)] = &[
     ("stopped::with_rings", stopped::with_rings),
     ("stopped::with_dev", stopped::with_dev),
 ];
+
+/// What is not for a machine that others use at the time: to be asked for with `--ignored`.
+const ALONE: &[(&str, Body)] = &[("clock::jumps", clock::jumps)];
 
 /// Where the tests get directories from.
 pub(crate) struct Ground {
@@ -103,12 +108,7 @@ fn main() -> ExitCode {
 fn trials(ground: Option<&Arc<Ground>>) -> Vec<Trial> {
     let times = u32::try_from(names::entries_to_make() / names::ENTRIES).unwrap_or(1).max(1);
     let limit = TIME_LIMIT * times;
-    let trial = |(name, body): &(&'static str, Body)| {
-        let (ground, name, body) = (ground.cloned(), *name, *body);
-        Trial::test(name, move || match ground {
-            Some(ground) => within(limit, name, move || body(&ground)).map_err(Into::into),
-            None => Ok(()),
-        })
-    };
-    TESTS.iter().map(trial).collect()
+    let alone =
+        trials_of(limit, ALONE, ground).into_iter().map(|trial| trial.with_ignored_flag(true));
+    trials_of(limit, TESTS, ground).into_iter().chain(alone).collect()
 }
