@@ -133,14 +133,15 @@ impl Mount {
         false
     }
 
-    /// Asked of nobody but the kernel, and without a step towards the mount point unless it is: that may
-    /// lie on a mount which somebody is about to unmount as well. False where mounts have no number of
-    /// their own.
+    /// Asked of nobody but the kernel, and without a step towards the mount, or the one that it lies on:
+    /// somebody may be about to unmount them, and would find them busy. False where mounts have no
+    /// number of their own.
     fn is_there(&self) -> bool {
         let table = MountTable::read().unwrap_or_default();
         let top = table.top_at(&self.mountpoint).map(|top| (top.major, top.minor));
-        let unique = || mount::unique_id(&self.mountpoint);
-        top == Some(self.device) && self.unique.is_some() && unique() == self.unique
+        let by_path = |unique| mount::unique_id(&self.mountpoint) == Some(unique);
+        let exists = |unique| mount::exists(unique).unwrap_or_else(|_| by_path(unique));
+        top == Some(self.device) && self.unique.is_some_and(exists)
     }
 
     pub(crate) fn detach(&mut self) {

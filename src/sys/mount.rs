@@ -243,6 +243,42 @@ pub fn unique_id(mountpoint: &Path) -> Option<u64> {
     Some(stat.spare2[0])
 }
 
+/// Whether the mount of a [`unique_id`] is there, asked by that number: nothing is held meanwhile, not
+/// even for a moment.
+///
+/// # Errors
+/// It can not be told: a sandbox may forbid the call.
+pub fn exists(unique_id: u64) -> Result<bool, Errno> {
+    const SYS_STATMOUNT: libc::c_long = 457;
+    /// `struct mnt_id_req`, as it was at first.
+    #[repr(C)]
+    struct Request {
+        size: u32,
+        spare: u32,
+        id: u64,
+        asked_for: u64,
+    }
+    const SIZE: u32 = 24;
+    const _: () = assert!(size_of::<Request>() == SIZE as usize);
+    let request = Request { size: SIZE, spare: 0, id: unique_id, asked_for: 0 };
+    let mut answer = [0_u64; 64];
+    // SAFETY: statmount reads a structure of the size that it begins with, and writes at most as many
+    // bytes as it is told; both outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            SYS_STATMOUNT,
+            &raw const request,
+            answer.as_mut_ptr(),
+            size_of_val(&answer),
+            0,
+        )
+    };
+    match Errno::result(result) {
+        Err(Errno::ENOENT) => Ok(false),
+        result => result.map(|_| true),
+    }
+}
+
 /// Ends the connection of a FUSE mount and detaches it, which only root may.
 pub fn abort(mountpoint: &Path) -> io::Result<()> {
     let path = CString::new(mountpoint.as_os_str().as_bytes())?;
