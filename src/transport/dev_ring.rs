@@ -77,8 +77,12 @@ impl DevRing {
         self.channel.wait(timeout)
     }
 
-    /// Sends the reply, if there is one, and waits for the next request.
+    /// Sends the reply, if there is one, and waits for the next request. Once it has failed with
+    /// something under way, always EIO: the kernel may have the buffers still.
     pub fn receive(&mut self) -> Result<Received, Errno> {
+        if self.lent > 0 {
+            return Err(Errno::EIO);
+        }
         if !self.enabled {
             self.ring.submitter().register_enable_rings().map_err(errno)?;
             self.enabled = true;
@@ -140,7 +144,11 @@ impl DevRing {
     }
 
     /// What was received, and where the payload of the reply is put together.
+    ///
+    /// # Panics
+    /// If the last [`receive`](Self::receive) has failed with something under way.
     pub fn buffers(&mut self) -> (&[u8], &mut [u8]) {
+        assert_eq!(self.lent, 0, "the kernel has the buffers");
         (&self.request, &mut self.reply[PAGE..])
     }
 

@@ -134,6 +134,8 @@ pub fn probe() -> io::Result<()> {
 
 impl Queue {
     /// The queue of CPU `qid` on the connection of `device`, without any entry registered yet.
+    ///
+    /// InvalidInput if no memory can be as large as `shape` says.
     pub fn new(
         device: Arc<OwnedFd>,
         qid: u16,
@@ -142,7 +144,9 @@ impl Queue {
     ) -> io::Result<Self> {
         let depth = usize::from(shape.depth);
         let headers = (depth * HEADER_STRIDE).next_multiple_of(PAGE);
-        let mut arena = MmapMut::map_anon(headers + depth * shape.payload)?;
+        let size = depth.checked_mul(shape.payload).and_then(|size| size.checked_add(headers));
+        // What the kernel is told to write to lies within.
+        let mut arena = MmapMut::map_anon(size.ok_or(io::ErrorKind::InvalidInput)?)?;
         let base = arena.as_mut_ptr();
         let iovec = |at: usize, iov_len: usize| libc::iovec {
             iov_base: base.wrapping_add(at).cast(),
@@ -219,8 +223,11 @@ impl Queue {
         })
     }
 
-    /// Listens to the event descriptor again.
+    /// Listens to the event descriptor again, unless it does.
     pub fn listen(&mut self) {
+        if self.listens {
+            return;
+        }
         let fd = Fd(self.event.as_raw_fd());
         let entry = opcode::Read::new(fd, self.memory.count.as_mut_ptr(), 8);
         let entry = entry.build().user_data(WAKE_UP);
