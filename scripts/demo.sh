@@ -36,7 +36,7 @@ need() { # PROGRAM PACKAGE...
 
 need fio fio
 need mkfs.ext4 e2fsprogs
-need losetup util-linux
+need losetup mount
 need cc gcc libc6-dev
 # Root mounts by itself; an ordinary user needs the set-user-id helper.
 [[ $(id -u) -eq 0 ]] || need fusermount3 fuse3

@@ -214,9 +214,10 @@ run_tests() {
 if [[ $# -eq 0 && -e /sys/module/fuse/parameters/enable_uring ]]; then
     # The tests that leave the transport to fusewire once through io_uring, then with all others as
     # the machine has it.
-    echo Y | "${as_root[@]}" tee /sys/module/fuse/parameters/enable_uring >/dev/null
+    uring=/sys/module/fuse/parameters/enable_uring
+    echo Y | "${as_root[@]}" tee "$uring" >/dev/null
     run_tests --test lifecycle --test workloads
-    echo N | "${as_root[@]}" tee /sys/module/fuse/parameters/enable_uring >/dev/null
+    echo "${parameters[$uring]}" | "${as_root[@]}" tee "$uring" >/dev/null
 fi
 run_tests "$@"
 if [[ ${#second_tries[@]} -gt 0 ]]; then

@@ -44,7 +44,7 @@ pub(crate) fn check(options: &DemoOptions) -> Result<Checked, StudyError> {
                 ));
             }
             program("mkfs.ext4", "e2fsprogs")?;
-            program("losetup", "util-linux")?;
+            program("losetup", "mount")?;
             space(
                 &temporary,
                 u64::from(options.size_mib) + IMAGE_SLACK_MIB,

@@ -153,7 +153,7 @@ fn check() -> Result<(), StudyError> {
         return Err(refuse("an ext4 image on a loop device is made, which needs root: use sudo"));
     }
     let programs =
-        [("mkfs.ext4", "e2fsprogs"), ("losetup", "util-linux"), ("tar", "tar"), ("git", "git")];
+        [("mkfs.ext4", "e2fsprogs"), ("losetup", "mount"), ("tar", "tar"), ("git", "git")];
     for (name, package) in programs {
         program(name, package)?;
     }
