@@ -299,9 +299,14 @@ impl Upkeep {
 
     /// The attributes of an inode are going to change without that the kernel knows.
     pub fn attributes_change(&self, nodeid: NodeId) {
-        if !self.trust().caches {
-            return;
+        if self.trust().caches {
+            self.attributes_changed(nodeid);
         }
+    }
+
+    /// A request has changed attributes of an inode that the kernel takes to be what they were: of the
+    /// daemon's own changes nobody else tells.
+    pub fn attributes_changed(&self, nodeid: NodeId) {
         let mut bytes = Vec::new();
         Notification::Attributes(nodeid).encode(&mut bytes);
         let kernel = self.kernel.read().unwrap_or_else(PoisonError::into_inner);

@@ -28,6 +28,10 @@ const COPY_QUICK: u64 = 256 << 10;
 /// caller goes on with the rest.
 const COPY_MAX: usize = 64 << 20;
 
+/// In the number of an ioctl that is given something (asm-generic/ioctl.h): of those that are passed on
+/// the ones that set flags, which moves times that FUSE goes on telling.
+const IOC_WRITE: u32 = 0x4000_0000;
+
 impl Local {
     /// The open file of a request and a descriptor of it; of one that the kernel has opened by itself,
     /// one that is opened for this request.
@@ -242,6 +246,9 @@ impl Local {
                 objfd::ioctl(file.as_fd(), args.cmd, &mut argument)?
             }
         };
+        if args.cmd & IOC_WRITE != 0 {
+            self.upkeep.attributes_changed(nodeid);
+        }
         let len = buffers.output.len();
         buffers.output.copy_from_slice(argument.get(..len).ok_or(Errno::ENOTTY)?);
         Ok(result)

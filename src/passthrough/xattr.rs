@@ -25,7 +25,16 @@ impl Local {
                 objfd::set_mode(fd.as_fd(), mode)?;
             }
         }
+        self.mode_may_change(nodeid, xattr.name);
         Ok(())
+    }
+
+    /// Where FUSE leaves ACLs to the file system it goes on telling the mode that one has changed
+    /// (`fuse_set_acl()`).
+    fn mode_may_change(&self, nodeid: NodeId, xattr: &CStr) {
+        if !self.settings.kernel_checks && xattr == c"system.posix_acl_access" {
+            self.upkeep.attributes_changed(nodeid);
+        }
     }
 
     pub(super) fn do_getxattr(
@@ -76,7 +85,9 @@ impl Local {
     }
 
     pub(super) fn do_removexattr(&self, nodeid: NodeId, name: &CStr) -> Result<()> {
-        objfd::removexattr(self.inodes.fd(nodeid)?.as_fd(), name)
+        objfd::removexattr(self.inodes.fd(nodeid)?.as_fd(), name)?;
+        self.mode_may_change(nodeid, name);
+        Ok(())
     }
 }
 

@@ -24,6 +24,8 @@ behaviours! {
         writing_nothing_moves_nothing,
         writing_through_a_mapping_moves_mtime,
         changing_xattrs_moves_ctime,
+        changing_flags_moves_ctime,
+        an_acl_changes_the_mode,
         fallocate_moves_times,
         copying_moves_times,
         birth_time_never_moves,
@@ -274,6 +276,28 @@ fn writing_through_a_mapping_moves_mtime(t: &mut Trace) {
     t.ok("munmap m");
     t.ok("close w");
     t.same_behind("f");
+}
+
+fn changing_flags_moves_ctime(t: &mut Trace) {
+    t.ok("put f hello");
+    t.ok("mkdir d 755");
+    for (name, flags) in [("f", "r"), ("d", "r,dir")] {
+        t.ok(&format!("open x {name} {flags}"));
+        moves(t, name, "setflags x nodump", "c");
+        moves(t, name, "setflags x -", "c");
+    }
+}
+
+fn an_acl_changes_the_mode(t: &mut Trace) {
+    t.ok("put f hello");
+    t.ok("chmod f 644");
+    for acl in ["u::rwx,g::r,o::-", "u::rw,u:1:rwx,g::r,m::rwx,o::r"] {
+        t.run("stat f").ok();
+        moves(t, "f", &format!("setacl f access {acl}"), "c");
+        t.run("stat f").ok();
+    }
+    moves(t, "f", "rmx f system.posix_acl_access", "c");
+    t.run("stat f").ok();
 }
 
 fn changing_xattrs_moves_ctime(t: &mut Trace) {
