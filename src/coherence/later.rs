@@ -10,8 +10,10 @@ use super::batch::Changed;
 use crate::fs::NodeId;
 
 /// Looks for which an inode is waited for that the kernel does not know: whoever gets the answer in
-/// which it is first named may have to wait for a CPU.
-const LOOKS: u8 = 50;
+/// which it is first named may have to wait for a CPU. After that it is tried when twice as many have
+/// gone by, and given up after some ten seconds.
+const LOOKS: u16 = 50;
+const LOOKS_AT_MOST: u16 = 1 << 12;
 
 /// Looks after which it is told for the last time: whoever has got an answer may have to wait for a CPU
 /// before it takes effect.
@@ -29,8 +31,8 @@ pub(super) struct Later {
     due: Changed,
     /// What was told again, and in how many looks it will be for the last time.
     past: VecDeque<(usize, Changed)>,
-    /// Inodes that the kernel did not know, and how often it will be tried yet.
-    unknown: FxHashMap<NodeId, u8>,
+    /// Inodes that the kernel did not know, and the looks since.
+    unknown: FxHashMap<NodeId, u16>,
 }
 
 impl Later {
@@ -49,16 +51,18 @@ impl Later {
 
     /// The kernel did not know `nodeid`.
     pub(super) fn add_unknown(&mut self, nodeid: NodeId) {
-        self.unknown.entry(nodeid).or_insert(LOOKS);
+        self.unknown.entry(nodeid).or_default();
     }
 
     /// The inodes that have to be tried again.
     pub(super) fn unknown(&mut self) -> Vec<NodeId> {
         self.unknown.retain(|_, looks| {
-            *looks -= 1;
-            *looks > 0
+            *looks += 1;
+            *looks <= LOOKS_AT_MOST
         });
-        self.unknown.keys().copied().collect()
+        let due = |looks: u16| looks < LOOKS || looks.is_power_of_two();
+        let tried = self.unknown.iter().filter(|(_, looks)| due(**looks));
+        tried.map(|(nodeid, _)| *nodeid).collect()
     }
 
     /// The kernel knows it by now.
@@ -131,10 +135,15 @@ mod tests {
         later.add_unknown(NodeId(6));
         assert_eq!(later.unknown().len(), 2);
         later.told(NodeId(5));
-        for _ in 2..LOOKS {
-            assert_eq!(later.unknown(), [NodeId(6)]);
-            later.add_unknown(NodeId(6));
+        let mut tried = Vec::new();
+        for look in 2..=LOOKS_AT_MOST {
+            if later.unknown() == [NodeId(6)] {
+                later.add_unknown(NodeId(6));
+                tried.push(look);
+            }
         }
+        let seldom = [64, 128, 256, 512, 1024, 2048, 4096];
+        assert_eq!(tried, (2..LOOKS).chain(seldom).collect::<Vec<_>>());
         assert!(later.unknown().is_empty() && later.is_empty());
     }
 }
