@@ -252,10 +252,11 @@ impl Local {
             parts.push(attached.ok());
         }
         // Cached descriptors give way to open files; the rest is for what operations open in passing,
-        // and for the daemon itself.
+        // and for the daemon itself, whose threads have up to eight each.
+        let own = 48 + 8 * std::thread::available_parallelism().map_or(1, usize::from) as u64;
         // A file may be open a second time where its bytes lie.
         let each = if replicas.any() { 2 } else { 1 };
-        let open_limit = nofile_limit.saturating_sub(64).max(nofile_limit / 2) / each;
+        let open_limit = nofile_limit.saturating_sub(own).max(nofile_limit / 2) / each;
         let handles = HandleTable::new(open_limit);
         let (data, streams) = Default::default();
         let (inodes, answers) = (Arc::new(inodes), Arc::default());
