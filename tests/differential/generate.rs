@@ -195,6 +195,10 @@ fn data(dice: &mut Dice, taste: &Taste) -> String {
     match dice.below(14) {
         0..=1 => format!("write {name} pat:{pattern}:{len}"),
         2..=4 => format!("pwrite {name} {offset} pat:{pattern}:{len}"),
+        // `direct-vectors` of tests/known-differences.toml.
+        5..=6 if taste.direct => {
+            format!("pwritev {name} {offset} pat:{pattern}:4096 pat:{}:4096", pattern + 1)
+        }
         5 => format!("pwritev {name} {offset} pat:{pattern}:{len} pat:{}:10", pattern + 1),
         6 => format!("writev {name} abc pat:{pattern}:{len}"),
         7 => format!("read {name} {len}"),

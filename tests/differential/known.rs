@@ -29,6 +29,10 @@ pub(crate) fn judge(
         {
             Verdict::Ends
         }
+        // `removed-directory`, of which nothing answers from here on.
+        ("relist", Err(errno), Err(theirs)) if errno == "ENOENT" && theirs == "ESTALE" => {
+            Verdict::Ends
+        }
         // `removed-directory`.
         ("relist", Err(errno), Ok(listing))
             if errno == "ENOENT"

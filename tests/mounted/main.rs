@@ -112,6 +112,7 @@ const NOT_ON_STACKED: &[&str] = &[
     "direct_unaligned",
     "direct_unaligned_over_holes",
     "direct_unaligned_in_part",
+    "direct_vector_of_odd_parts",
     "every_pair_closed_in_between",
 ];
 

@@ -29,6 +29,7 @@ behaviours! {
         direct_unaligned,
         direct_unaligned_over_holes,
         direct_unaligned_in_part,
+        direct_vector_of_odd_parts,
         copying_directly,
         direct_and_buffered_agree,
         mkdir_refusals,
@@ -385,6 +386,17 @@ fn direct_unaligned_in_part(t: &mut Trace) {
     t.is("write a pat:6:4096", "4096");
     t.ok("get f");
     t.behind().ok("get f");
+}
+
+/// What the vector leaves behind where it ends is `direct-vectors` of known-differences.toml.
+fn direct_vector_of_odd_parts(t: &mut Trace) {
+    t.ok("put f pat:1:4096");
+    t.ok("open d f rw,direct");
+    t.err("writev d abc pat:2:8192", "EINVAL");
+    t.err("pwritev d 4096 pat:3:10 pat:4:4096", "EINVAL");
+    t.is("seek d 0 end", "4096");
+    t.is("pwritev d 0 pat:5:4096 pat:6:4096", "8192");
+    t.ok("get f");
 }
 
 /// Natively the bytes go the way of both descriptors.
