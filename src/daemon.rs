@@ -36,7 +36,7 @@ use shown::Shown;
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The source is missing or is not a directory.
-    #[error("source {path}: {error}", path = .path.display())]
+    #[error("open the source {path}: {error}", path = .path.display())]
     Source {
         /// As the user named it.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum DaemonError {
         error: io::Error,
     },
     /// The mount point is missing or is not a directory.
-    #[error("mount point {path}: {error}", path = .path.display())]
+    #[error("open the mount point {path}: {error}", path = .path.display())]
     Mountpoint {
         /// As the user named it.
         path: PathBuf,
@@ -77,6 +77,22 @@ pub enum DaemonError {
     Descriptors {
         /// The limit that is in force.
         limit: u64,
+    },
+    /// The log has no file.
+    #[error("open the log file {path}: {error}; --log-file names another", path = .path.display())]
+    LogFile {
+        /// As the user named it, but absolute.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// What to log can not be understood.
+    #[error("FUSEWIRE_LOG={text}: {reason}; write it as a level, as `debug`, or leave it away")]
+    LogFilter {
+        /// As the user wrote it.
+        text: String,
+        /// Why not.
+        reason: String,
     },
     /// Anything else that the system refused.
     #[error("{action}: {error}")]
@@ -230,7 +246,7 @@ fn mount<F: Shown>(
     request: &cli::Mount,
     open: impl FnOnce(&Config) -> Result<F, DaemonError>,
 ) -> Result<(Arc<F>, Served), DaemonError> {
-    let log = start_log(request)?;
+    let log = log::start(request)?;
     privileges::reduce().map_err(system("give up what the daemon does not need"))?;
     // Before the mount shows: a signal from now on is answered by an unmount.
     let signals = signals::Pending::new().map_err(system("register for signals"))?;
@@ -240,10 +256,6 @@ fn mount<F: Shown>(
     let session = Served::mount(fs.clone(), request.config.transport, &options)?;
     signals.listen(session.unmounter(), log).map_err(system("listen for signals"))?;
     Ok((fs, session))
-}
-
-fn start_log(request: &cli::Mount) -> Result<log::Handle, DaemonError> {
-    log::start(request).map_err(system("open the log"))
 }
 
 fn options(config: &Config, fs: &impl Shown) -> session::Options {

@@ -31,7 +31,7 @@ const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 #[non_exhaustive]
 pub enum ClientError {
     /// The path can not be looked up.
-    #[error("{}: {source}", path.display())]
+    #[error("look up the mount point {}: {source}", path.display())]
     Lookup {
         /// As given.
         path: PathBuf,

@@ -13,6 +13,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use super::{DaemonError, system};
 use crate::cli;
 
 /// Changes the level of a running log.
@@ -32,17 +33,24 @@ impl Handle {
 }
 
 /// Starts the log that `request` asks for.
-pub(super) fn start(request: &cli::Mount) -> io::Result<Handle> {
+pub(super) fn start(request: &cli::Mount) -> Result<Handle, DaemonError> {
     let level = request.log_level;
     let filter = match std::env::var("FUSEWIRE_LOG") {
-        Ok(text) => EnvFilter::try_new(text).map_err(io::Error::other)?,
+        Ok(text) => match EnvFilter::try_new(&text) {
+            Ok(filter) => filter,
+            Err(error) => {
+                return Err(DaemonError::LogFilter { text, reason: error.to_string() });
+            }
+        },
         Err(_) => EnvFilter::new(level.as_str()),
     };
     let (filter, handle) = reload::Layer::new(filter);
     let text = tracing_subscriber::fmt::layer().with_target(false);
     let output: Option<Box<dyn Layer<_> + Send + Sync>> = match &request.log_file {
         Some(path) => {
-            let file = File::options().append(true).create(true).open(path)?;
+            let opened = File::options().append(true).create(true).open(path);
+            let file =
+                opened.map_err(|error| DaemonError::LogFile { path: path.clone(), error })?;
             Some(text.with_ansi(false).with_writer(Mutex::new(file)).boxed())
         }
         None if request.foreground => {
@@ -56,6 +64,6 @@ pub(super) fn start(request: &cli::Mount) -> io::Result<Handle> {
         .with(filter)
         .with(output)
         .try_init()
-        .map_err(io::Error::other)?;
+        .map_err(|error| system("start the log")(io::Error::other(error)))?;
     Ok(Handle { filter: handle, configured: level })
 }

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 pub use options::Options;
 pub(crate) use options::StatsArgs;
+pub(crate) use render::counted;
 pub use render::{line, line_header, page, refusals};
 
 use crate::control::client::{self, ClientError, Target};

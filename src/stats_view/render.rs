@@ -192,7 +192,8 @@ fn privileges(now: &Privileges) -> String {
     }
 }
 
-fn counted(count: u64, what: &str) -> String {
+/// `1 worker`, `2 workers`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -286,6 +286,18 @@ pub fn abort(mountpoint: &Path) -> io::Result<()> {
     Ok(umount2(path.as_c_str(), flags)?)
 }
 
+fn no_fusermount(error: io::Error) -> io::Error {
+    let kind = error.kind();
+    let message = match kind {
+        io::ErrorKind::NotFound => {
+            "only root may, or fusermount3 for the mount's owner: `apt-get install fuse3`"
+                .to_owned()
+        }
+        _ => format!("run fusermount3: {error}"),
+    };
+    io::Error::new(kind, message)
+}
+
 /// Unmounts with umount2(2), or through fusermount3 for a user who may not.
 pub fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
     let path = CString::new(mountpoint.as_os_str().as_bytes())?;
@@ -300,7 +312,8 @@ pub fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
                 .arg("--")
                 .arg(mountpoint)
                 .stdin(Stdio::null())
-                .output()?;
+                .output()
+                .map_err(no_fusermount)?;
             match output.status.success() {
                 true => Ok(()),
                 false => {
