@@ -65,6 +65,8 @@ impl DevRing {
         let Buffers { request, reply } = Buffers::new(max_payload)?;
         let reply = MmapMut::map_anon(PAGE + reply.len())?;
         let mut builder = IoUring::builder();
+        // As for FUSE's own rings.
+        builder.dontfork();
         // Enabled by the thread that uses it, which is the single issuer then.
         let ring =
             builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled().build(2)?;

@@ -113,7 +113,9 @@ impl fmt::Debug for Queue {
 
 fn builder() -> io_uring::Builder<squeue::Entry128, cqueue::Entry> {
     let mut builder = IoUring::builder();
-    builder.setup_single_issuer().setup_defer_taskrun();
+    // A process that is forked must not have it mapped: as long as anybody has, what the kernel was given
+    // is not taken back, and the connection does not end.
+    builder.dontfork().setup_single_issuer().setup_defer_taskrun();
     builder
 }
 

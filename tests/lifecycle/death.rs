@@ -3,17 +3,23 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 
 use crate::Ground;
 use crate::clients::{self, Client, Ended, Kind};
-use crate::launch::{ENDS_WITHIN, Launch, Served, eventually};
-use crate::tool::fusewire;
+use crate::common::text;
+use crate::common::warden::Warden;
+use crate::launch::{ENDS_WITHIN, Launch, Served, eventually, mounted};
+use crate::tool::{fusewire, spawn};
 
 /// No client waits longer for a daemon that is gone.
 const CLIENTS_END_WITHIN: Duration = Duration::from_secs(20);
@@ -82,6 +88,48 @@ fn kill_once(number: u64, source: &Path, mountpoint: &Path) -> Result<usize, Str
         Some(WaitStatus::Signaled(_, Signal::SIGKILL, _)) => Ok(synced),
         other => Err(format!("it ended otherwise: {other:?}")),
     }
+}
+
+/// A daemon that is killed while it tries its own mount, for the first time, waits for nobody: no process
+/// is left, and the mount is a dead one as any other.
+pub(crate) fn killed_before_it_is_ready(ground: &Ground) -> Result<(), String> {
+    for transport in ["transport=auto", "transport=dev"] {
+        let (source, mountpoint) = ground.pair();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fusewire"));
+        command.args(["mount", "-f", "--coherence", "exclusive", "-o", transport]);
+        command.args([&source, &mountpoint]).stdin(Stdio::null()).stderr(Stdio::null());
+        let [waits, goes_on] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let decide = {
+            let (mountpoint, waits, goes_on) = (mountpoint.clone(), waits.clone(), goes_on.clone());
+            move |_, _| {
+                while mounted(&mountpoint).is_some() && !goes_on.load(SeqCst) {
+                    waits.store(true, SeqCst);
+                    thread::sleep(Duration::from_millis(5));
+                }
+                None
+            }
+        };
+        // Whoever serves the question is kept from answering it.
+        let warden = Warden::set(&mut command, &[libc::SYS_fstatfs], decide);
+        let child = Mutex::new(spawn(&mut command).map_err(text)?);
+        let asked = eventually(ENDS_WITHIN, || waits.load(SeqCst));
+        let ended = || child.lock().is_ok_and(|mut child| matches!(child.try_wait(), Ok(Some(_))));
+        child.lock().expect("no panic while locked").kill().map_err(text)?;
+        let died = eventually(ENDS_WITHIN, ended);
+        goes_on.store(true, SeqCst);
+        // Else it could be this test that waits.
+        let says = died.then(|| fs::metadata(&mountpoint).map_err(|error| error.raw_os_error()));
+        // Which frees whoever waits.
+        let _ = umount2(&mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH);
+        drop(warden);
+        if !asked || !died || !matches!(says, Some(Err(Some(libc::ENOTCONN)))) {
+            let ended = eventually(ENDS_WITHIN, ended);
+            return Err(format!(
+                "{transport}: asked {asked}, died {died}, then {says:?}, after an abort {ended}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn unharmed(ended: &Ended) -> Result<(), String> {

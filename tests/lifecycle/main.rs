@@ -45,6 +45,7 @@ const TESTS: &[(&str, Body)] = &[
     ("cycles::number_given_away", cycles::number_given_away),
     ("cycles::place_given_away", cycles::place_given_away),
     ("death::killed_under_load", death::killed_under_load),
+    ("death::killed_before_it_is_ready", death::killed_before_it_is_ready),
     ("death::stopped_and_continued", death::stopped_and_continued),
     ("death::aborted", death::aborted),
     ("death::killed_clients", death::killed_clients),
