@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::metrics::snapshot;
 use crate::protocol::decode::Dialect;
 use crate::protocol::init::{InitError, Negotiated, refusal};
-use crate::sys::fuse_dev::Kernel;
+use crate::sys::fuse_dev::{self, Kernel};
 use crate::transport::splice::{self, Splice};
 use crate::transport::uring;
 
@@ -106,7 +106,7 @@ pub enum MountError {
     #[error(transparent)]
     Init(#[from] InitError),
     /// FUSE over io_uring can not be had.
-    #[error("--transport uring can not be had: {reason}")]
+    #[error("--transport uring can not be had: {reason}; --transport auto takes /dev/fuse")]
     Transport {
         /// Why not.
         reason: String,
@@ -322,6 +322,8 @@ enum Plan {
 /// Whether FUSE over io_uring can be had, as far as can be told before INIT; else why not.
 fn rings_to_be_had() -> Result<(), String> {
     const PARAMETER: &str = "/sys/module/fuse/parameters/enable_uring";
+    // Opening it loads the module that the parameter is one of. What is wrong with it the mount tells.
+    drop(fuse_dev::open());
     match std::fs::read_to_string(PARAMETER).as_deref().map(str::trim) {
         Ok("Y") => {}
         Ok(_) => {

@@ -38,6 +38,7 @@ pub(crate) fn environment() -> Environment {
             image_on: Some("ext4".into()),
             scheduler: Some("none".into()),
         },
+        uring_switched_on: false,
         in_force: Some(InForce {
             profile: "shared".into(),
             transport: Transport {

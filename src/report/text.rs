@@ -2,6 +2,7 @@
 
 use super::statistics::{Interval, Verdict};
 use super::summary::{CellSummary, Comparison, Summary};
+use crate::stats_view::counted;
 use crate::study::environment::InForce;
 use crate::study::matrix::Unit;
 
@@ -116,7 +117,11 @@ fn worst(summary: &Summary, rates: bool) -> String {
 /// What was in force at the end of a demo.
 pub(crate) fn in_force_at_end(summary: &Summary) -> String {
     let found = summary.environment.in_force.as_ref();
-    found.map_or_else(|| "not known (no counters)".into(), in_force)
+    let found = found.map_or_else(|| "not known (no counters)".into(), in_force);
+    match summary.environment.uring_switched_on {
+        true => format!("{found}; FUSE over io_uring was off, and on for this demo only"),
+        false => found,
+    }
 }
 
 /// What was really in force, as the daemon said.
@@ -125,12 +130,12 @@ pub(crate) fn in_force(found: &InForce) -> String {
         reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"))
     };
     format!(
-        "data {}{}; transport {}, {} workers on {} channels{}{}; FUSE {}, max_write {} KiB",
+        "data {}{}; transport {}, {} on {}{}{}; FUSE {}, max_write {} KiB",
         found.data.mode,
         why(&found.data.reason),
         found.transport.name,
-        found.transport.workers,
-        found.transport.channels,
+        counted(found.transport.workers as u64, "worker"),
+        counted(found.transport.channels as u64, "channel"),
         why(&found.transport.reason),
         if found.coherence.is_empty() {
             String::new()

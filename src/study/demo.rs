@@ -21,6 +21,7 @@ use super::progress::{self, Bar};
 use super::sample::Sample;
 use super::scratch::complain;
 use super::system::{Native, System};
+use super::uring::Uring;
 use super::{preflight, prepare, runner};
 use crate::report;
 
@@ -34,7 +35,12 @@ pub fn run(options: &DemoOptions) -> Result<(), StudyError> {
     let steps = plan::plan(cells.len(), options.rounds, seed);
     announce(options, &cells, &steps);
 
-    let mut environment = Environment { fio: checked.fio, ..Environment::capture() };
+    let uring = if options.enable_uring { Uring::on()? } else { Uring::untouched() };
+    let mut environment = Environment {
+        fio: checked.fio,
+        uring_switched_on: uring.was_off(),
+        ..Environment::capture()
+    };
     let begin = Instant::now();
     let ticks = CpuTicks::now();
     // Dropped in the opposite order of their making: `fusewire` before `backing`.

@@ -49,6 +49,9 @@ pub struct Environment {
     pub backing: Backing,
     /// What the daemon said was in force at the end; `None` without a daemon.
     pub in_force: Option<InForce>,
+    /// FUSE over io_uring was off, and the demo has switched it on for as long as it took.
+    #[serde(default)]
+    pub uring_switched_on: bool,
 }
 
 /// What was measured upon.

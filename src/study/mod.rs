@@ -55,6 +55,7 @@ mod scratch;
 mod supervise;
 pub mod system;
 mod trace;
+mod uring;
 pub mod work;
 
 pub use demo::run;

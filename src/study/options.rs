@@ -43,6 +43,10 @@ pub struct DemoOptions {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
+    /// Switch FUSE over io_uring on for as long as the demo takes
+    #[arg(long)]
+    pub enable_uring: bool,
+
     /// Print the summary as JSON instead of a table
     #[arg(long)]
     pub json: bool,

@@ -1,8 +1,7 @@
 //! Everything that can be known to fail is found before anything is measured, and said with its remedy:
 //! within a study nothing falls back in silence.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::geteuid;
 
@@ -17,8 +16,6 @@ use super::super::work::{Cache, Fio, Operation, Work};
 use super::super::{fio, mounts, prepare};
 use super::jobs;
 
-/// The switch of FUSE over io_uring.
-const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
 /// The oldest fio whose json+ and `--sync=dsync` are understood.
 const FIO_SINCE: (u32, u32) = (3, 20);
 /// What is needed beside the test file: journal, inode tables, trees.
@@ -111,7 +108,11 @@ pub(crate) fn before(
         BackingKind::Directory | BackingKind::Distributed => {
             if let Some(dir) = &backing.path {
                 lies_where_it_should(backing.kind, dir)?;
-                space(dir, needed, "another --dir, or a smaller size-mib in the study's file")?;
+                space(
+                    dir,
+                    needed,
+                    "another --dir or `path` in [backing], or a smaller size-mib in the study's file",
+                )?;
             }
         }
         BackingKind::Device | BackingKind::Tmpfs | BackingKind::Null => {}
@@ -127,11 +128,11 @@ fn lies_where_it_should(kind: BackingKind, dir: &Path) -> Result<(), StudyError>
     match (kind, is_fuse) {
         (BackingKind::Distributed, false) => Err(refuse(format!(
             "{dir} is no mount of a distributed file system, with which this study compares: mount one, as \
-             scripts/cluster-gluster.sh up does, or choose another --dir"
+             scripts/cluster-gluster.sh up does, or choose another --dir or `path` in [backing]"
         ))),
         (BackingKind::Directory, true) => Err(refuse(format!(
-            "{dir} lies on FUSE itself, and would be measured as native: choose another --dir, or say \
-             kind = \"distributed\" in [backing] if it is to be compared with"
+            "{dir} lies on FUSE itself, and would be measured as native: choose another --dir or `path` in \
+             [backing], or say kind = \"distributed\" in [backing] if it is to be compared with"
         ))),
         _ => Ok(()),
     }
@@ -183,52 +184,6 @@ pub(crate) fn data_file(cells: &[Planned], source: &Path) -> Result<(), StudyErr
     Ok(())
 }
 
-/// FUSE over io_uring, switched on for the length of a study.
-#[derive(Debug)]
-pub(crate) struct Uring {
-    /// What is to be switched off again.
-    switched: Option<PathBuf>,
-}
-
-impl Uring {
-    /// Refuses a study that needs it where it is off, or switches it on.
-    pub(crate) fn ensure(systems: &[PlannedSystem], enable: bool) -> Result<Self, StudyError> {
-        match systems.iter().find(|system| system.wants_uring()) {
-            Some(system) => Uring::ensure_at(Path::new(ENABLE_URING), &system.system.id, enable),
-            None => Ok(Uring { switched: None }),
-        }
-    }
-
-    fn ensure_at(switch: &Path, id: &str, enable: bool) -> Result<Self, StudyError> {
-        let shown = switch.display();
-        match fs::read_to_string(switch) {
-            Ok(value) if value.trim() == "Y" => Ok(Uring { switched: None }),
-            Ok(_) if enable => {
-                fs::write(switch, "Y").map_err(StudyError::io("switch on", switch))?;
-                Ok(Uring { switched: Some(switch.to_owned()) })
-            }
-            Ok(_) => Err(refuse(format!(
-                "system {id} needs FUSE over io_uring, which is off: echo Y > {shown}, or \
-                 --enable-uring, which switches it on for the length of the study"
-            ))),
-            Err(error) => Err(refuse(format!(
-                "system {id} needs FUSE over io_uring, which this kernel does not have (Linux 6.14; \
-                 {shown}: {error}): take it out of the study"
-            ))),
-        }
-    }
-}
-
-impl Drop for Uring {
-    fn drop(&mut self) {
-        if let Some(switch) = &self.switched
-            && let Err(error) = fs::write(switch, "N")
-        {
-            eprintln!("fusewire: {} is left at Y: {error}", switch.display());
-        }
-    }
-}
-
 /// Whether a study that began elsewhere may go on here.
 pub(crate) fn same_machine(then: &environment::Environment) -> Result<(), StudyError> {
     let now = environment::Environment::capture();
@@ -264,24 +219,5 @@ mod tests {
         place(BackingKind::Directory).expect("it is native");
         let error = place(BackingKind::Distributed).expect_err("it is not").to_string();
         assert!(error.contains("is no mount of a distributed file system"), "{error}");
-    }
-
-    #[test]
-    fn io_uring_is_refused_where_it_is_off_or_switched_on_and_off_again() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let switch = dir.path().join("enable_uring");
-        let ensure = |enable| Uring::ensure_at(&switch, "u", enable);
-        let read = || fs::read_to_string(&switch).expect("readable");
-        assert!(ensure(true).expect_err("an old kernel").to_string().contains("Linux 6.14"));
-        fs::write(&switch, "N\n").expect("writable");
-        let error = ensure(false).expect_err("it is off").to_string();
-        assert!(error.contains("system u needs") && error.contains("echo Y >"), "{error}");
-        let on = ensure(true).expect("can be switched");
-        assert_eq!(read(), "Y");
-        drop(on);
-        assert_eq!(read(), "N");
-        fs::write(&switch, "Y\n").expect("writable");
-        drop(ensure(true).expect("it is on"));
-        assert_eq!(read(), "Y\n", "what was on stays on");
     }
 }

@@ -32,12 +32,12 @@ use super::interrupt::Interrupt;
 use super::record::{self, FORMAT, NATIVE, Outcome, Sample};
 use super::scratch::complain;
 use super::trace::Tracing;
+use super::uring::Uring;
 use super::work::Work;
 use super::{preflight, prepare};
 use crate::report;
 
 use bar::Bar;
-use checks::Uring;
 use folder::{Folder, Raw};
 use live::LiveExecutor;
 use neutral::Neutral;
@@ -87,7 +87,10 @@ pub fn run(options: &RunOptions) -> Result<(), StudyError> {
         report::folder::prepare(&options.results)?;
     }
     plan.tracing = options.layers.then(Tracing::find).transpose()?.map(Arc::new);
-    let _uring = Uring::ensure(&plan.systems, options.enable_uring)?;
+    let _uring = match plan.systems.iter().find(|system| system.wants_uring()) {
+        Some(system) => Uring::needed_by(&system.system.id, options.enable_uring)?,
+        None => Uring::untouched(),
+    };
     let exe = match &options.exe {
         Some(exe) => exe.clone(),
         None => std::env::current_exe()
