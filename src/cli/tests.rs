@@ -198,7 +198,7 @@ fn keys_of_o_are_named_to_who_writes_them_as_long_options() {
     }
 }
 
-/// What `mount --help` and README.md tell of is what there is.
+/// What `mount --help` and docs/options.md tell of is what there is.
 #[test]
 fn every_key_is_told_of() {
     let known: BTreeSet<&str> = options::keys().collect();
@@ -209,14 +209,14 @@ fn every_key_is_told_of() {
         let told = help.split(word).any(|word| word == long || word == *key);
         assert!(told, "{key} is not in mount --help");
     }
-    let readme = include_str!("../../README.md");
-    let (_, section) = readme.split_once("### Options of `mount`").expect("the section");
-    let (section, _) = section.split_once("\n### ").expect("its end");
+    let page = include_str!("../../docs/options.md");
+    let (_, section) = page.split_once("## Options of `mount`").expect("the section");
+    let (section, _) = section.split_once("\n## ").expect("its end");
     let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
     let column = rows.map(|row| row.split('|').nth(2).expect("a second column"));
     let quoted = column.flat_map(|keys| keys.split('`').skip(1).step_by(2));
     let told: BTreeSet<&str> = quoted.map(|key| key.split('=').next().unwrap_or(key)).collect();
-    assert_eq!(told, known, "README.md's options of mount, and those of -o");
+    assert_eq!(told, known, "the options of mount in docs/options.md, and those of -o");
 }
 
 #[test]
