@@ -88,15 +88,22 @@ for part in test scratch; do
 done
 mkfs.ext4 -q -F "${disks[0]}" && mount "${disks[0]}" "$folder/disk-test"
 mkfs.ext4 -q -F "${disks[1]}" && mount "${disks[1]}" "$folder/disk-scratch"
+# xfstests unmounts by the device, which a path is not taken for: those here are names.
 cat >"$helper" <<HELPER
 #!/bin/sh
-exec "$FUSEWIRE" mount "\$1" "\$2" -o "${OPTIONS:-allow_other},subtype=$subtype"
+exec "$FUSEWIRE" mount "$folder/disk-\${1##*-}" "\$2" -o "${OPTIONS:-allow_other},fsname=\$1,subtype=$subtype"
 HELPER
-chmod +x "$helper"
+# xfstests compares what df tells with FSTYP, which names no subtype.
+cat >"$folder/df" <<DF
+#!/bin/sh
+df -T -P "\$@" | sed 's/ fuse\.$subtype / fuse /'
+DF
+chmod +x "$helper" "$folder/df"
 cat >"$folder/options-mount" <<OPTIONS
 export FSTYP=fuse FUSE_SUBTYP=.$subtype
-export TEST_DEV=$folder/disk-test TEST_DIR=$folder/test
-export SCRATCH_DEV=$folder/disk-scratch SCRATCH_MNT=$folder/scratch
+export TEST_DEV=$subtype-test TEST_DIR=$folder/test
+export SCRATCH_DEV=$subtype-scratch SCRATCH_MNT=$folder/scratch
+export DF_PROG=$folder/df
 OPTIONS
 play mount "$@"
 
