@@ -316,3 +316,29 @@ fn set_len(entry: &mut squeue::Entry128, len: u32) {
     let bytes = unsafe { &mut *std::ptr::from_mut(entry).cast::<[u8; 128]>() };
     bytes[LEN_AT..LEN_AT + 4].copy_from_slice(&len.to_ne_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn queue(payload: usize) -> io::Result<Queue> {
+        let device = Arc::new(File::open("/dev/null")?.into());
+        let event = Arc::new(EventFd::new()?);
+        Queue::new(device, 0, Shape { depth: 2, payload }, event)
+    }
+
+    #[test]
+    fn what_no_memory_can_hold_is_refused() {
+        let error = queue(usize::MAX / 2 + 1).expect_err("twice as much as that is nothing at all");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn one_read_of_the_event_descriptor_is_under_way() {
+        let mut queue = queue(PAGE).expect("a ring");
+        queue.listen();
+        queue.listen();
+        assert_eq!(queue.ring.submission().len(), 1);
+    }
+}
