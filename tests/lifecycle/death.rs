@@ -122,7 +122,9 @@ pub(crate) fn killed_before_it_is_ready(ground: &Ground) -> Result<(), String> {
         // Which frees whoever waits.
         let _ = umount2(&mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH);
         drop(warden);
-        if !asked || !died || !matches!(says, Some(Err(Some(libc::ENOTCONN)))) {
+        // A request that the end of the connection meets on its way is told ECONNABORTED.
+        let is_dead = matches!(says, Some(Err(Some(libc::ENOTCONN | libc::ECONNABORTED))));
+        if !asked || !died || !is_dead {
             let ended = eventually(ENDS_WITHIN, ended);
             return Err(format!(
                 "{transport}: asked {asked}, died {died}, then {says:?}, after an abort {ended}"
