@@ -271,11 +271,11 @@ pub fn index(page: &str, entries: &[Entry]) -> Result<String, String> {
         let says = match &entry.problem {
             Some(problem) => format!("unreadable: {problem}"),
             None if entry.says.is_empty() => "no report yet".to_owned(),
-            None => entry.says.join(" "),
+            None => brief(&entry.says),
         };
         list.push_str(&format!(
             "| [{study}]({folder}/README.md) | {when} | {machine} | {says} |\n",
-            study = entry.study,
+            study = study_of(&entry.folder),
             folder = entry.folder,
             when = entry.began.get(..10).unwrap_or(&entry.began),
             machine = entry.machine,
@@ -283,6 +283,12 @@ pub fn index(page: &str, entries: &[Entry]) -> Result<String, String> {
         ));
     }
     Ok(format!("{before}{INDEX_BEGIN}{list}{INDEX_END}{after}"))
+}
+
+/// What fits into a column: the sentence that is in short, or one for rates and one for times.
+fn brief(says: &[String]) -> String {
+    let few = if says[0].starts_with("In short") { 1 } else { 2 };
+    says[..few.min(says.len())].join(" ")
 }
 
 fn write_index(dir: &Path, entries: &[Entry]) -> Result<(), ReportError> {

@@ -22,6 +22,7 @@ pub(super) fn sentences(digest: &Digest) -> Vec<String> {
     let mut sentences: Vec<String> = in_short(digest).into_iter().collect();
     sentences.extend(beside_published(digest));
     sentences.extend(scaling::sentence(digest));
+    sentences.extend(what_a_load_is(digest));
     let systems = digest.compared().filter(|system| told || is_end(system));
     sentences.extend(systems.filter_map(|system| of_system(digest, system)));
     if sentences.is_empty() {
@@ -58,6 +59,17 @@ fn of_system(digest: &Digest, system: &SystemDigest) -> Option<String> {
     Some(format!("{title}: {}; cells: {}.", parts.join(", "), verdicts.join(", ")))
 }
 
+/// What the figures of a study with loads are.
+fn what_a_load_is(digest: &Digest) -> Option<String> {
+    let mut cells = digest.cells.iter().map(|cell| cell.cell.unit);
+    cells.any(|unit| unit == Unit::MicrosecondsP99).then(|| {
+        "Operations arrive at a share of what native does at its peak, whether or not those before have been \
+         answered. Told is how long 99 % of them take at most (p99), from their arrival on, as a multiple of \
+         what it is natively under the same load."
+            .to_owned()
+    })
+}
+
 /// What the latency of an open loop is, load by load, of each workload that has such cells.
 fn under_load(digest: &Digest, system: &SystemDigest) -> Option<String> {
     let mut loads: BTreeMap<&str, (Vec<String>, Vec<&str>)> = BTreeMap::new();
@@ -82,9 +94,7 @@ fn under_load(digest: &Digest, system: &SystemDigest) -> Option<String> {
             format!("{workload} {}", all.join(", "))
         })
         .collect();
-    (!told.is_empty()).then(|| {
-        format!("p99 against native's, by load in % of native's peak: {}", told.join("; "))
-    })
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// The cell that looks worst, if there is more than one.
@@ -267,7 +277,9 @@ mod tests {
             told(1)
         );
         assert!(told(2).ends_with("mkdir + rmdir x2.00 at 50 %, x1.75 at 90 %"), "{}", told(2));
-        let whole = super::sentences(&digest).join("\n");
+        let sentences = super::sentences(&digest);
+        assert!(sentences[1].starts_with("Operations arrive at a share of"), "{sentences:?}");
+        let whole = sentences.join("\n");
         assert!(whole.contains(&told(2)) && !whole.contains("native's time"), "{whole}");
     }
 

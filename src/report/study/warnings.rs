@@ -26,7 +26,7 @@ pub(super) fn of(digest: &Digest, results: &Results) -> Vec<String> {
         for system in digest.compared() {
             if let Some(figures) = cell.figures(&system.system.id) {
                 let place = format!("{}, {}", cell.cell.title, system.system.title);
-                let found = alike(&figures.flags).into_iter();
+                let found = alike(&untold(figures)).into_iter();
                 let found = found.chain(wrong_way(cell, &system.system, figures));
                 warnings.extend(found.map(|problem| format!("{place}: {problem}")));
             }
@@ -35,6 +35,12 @@ pub(super) fn of(digest: &Digest, results: &Results) -> Vec<String> {
     own_load(digest, &mut warnings);
     noise(digest, &mut warnings);
     warnings.iter().map(|warning| words::brief(warning)).collect()
+}
+
+/// The flags of a cell but those which its verdict tells: generators before that verdict wrote one.
+fn untold(figures: &Figures) -> Vec<String> {
+    let told = |flag: &str| figures.is_saturated() && flag.starts_with("saturated: ");
+    figures.flags.iter().filter(|flag| !told(flag)).cloned().collect()
 }
 
 /// What rounds say that differs in its figures only, once.
@@ -242,6 +248,20 @@ mod tests {
                 .map(str::to_owned)
                 .as_slice()
         );
+    }
+
+    #[test]
+    fn what_the_verdict_tells_is_no_warning() {
+        let mut results = fixture::results();
+        fixture::saturate(&mut results, "open-2", "base");
+        for sample in results.samples.iter_mut().filter(|sample| sample.system == "base") {
+            if let Outcome::Measured(run) = &mut sample.outcome {
+                run.flags = vec!["saturated: 56 % of it".into(), "it swapped".into()];
+            }
+        }
+        let found = Digest::new(&results).warnings;
+        let of_cell: Vec<&String> = found.iter().filter(|it| it.contains("2 threads")).collect();
+        assert_eq!(of_cell, ["open + close, 2 threads, FAST'17 Base: it swapped"], "{found:?}");
     }
 
     #[test]
