@@ -63,6 +63,7 @@ const TESTS: &[(&str, Body)] = &[
     ("storm::killed", storm::killed),
     ("stores::through_a_mapping", stores::through_a_mapping),
     ("stores::exclusive_asks_nothing", stores::exclusive_asks_nothing),
+    ("stores::exclusive_unwatched", stores::exclusive_unwatched),
 ];
 
 /// Where the tests get directories from.

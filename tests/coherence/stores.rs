@@ -3,11 +3,15 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use crate::common::daemon::Daemon;
 use crate::common::shell::Shell;
+use crate::common::warden::Warden;
 use crate::{Ground, undisturbed, until};
 
 fn mtime(path: &Path) -> (i64, i64) {
@@ -51,18 +55,46 @@ fn store(daemon: &Daemon) -> Result<(), String> {
     // From now on they are trusted again.
     thread::sleep(Duration::from_millis(1500));
     mtime(&here);
+    undisturbed(|| match is_asked_for(daemon, &here)? {
+        false => Ok(()),
+        true => Err("the times of a file that is closed are still asked for".to_owned()),
+    })
+}
+
+/// Whether what was looked at a moment ago is asked for again after more than a second.
+fn is_asked_for(daemon: &Daemon, path: &Path) -> Result<bool, String> {
     let asked = || {
         let requests = daemon.stats()?.requests;
         let count = |name: &str| requests.get(name).map_or(0, |found| found.count);
         Ok::<_, String>(["LOOKUP", "GETATTR", "STATX"].map(count))
     };
+    let before = asked()?;
+    thread::sleep(Duration::from_millis(1200));
+    mtime(path);
+    Ok(asked()? != before)
+}
+
+/// Where nobody tells that a file was closed, as it may be mapped yet, a second is all that its times are
+/// trusted for; those of another are for good.
+pub(crate) fn exclusive_unwatched(ground: &Ground) -> Result<(), String> {
     undisturbed(|| {
-        let before = asked()?;
-        thread::sleep(Duration::from_millis(1200));
-        mtime(&here);
-        match asked()? == before {
-            true => Ok(()),
-            false => Err("the times of a file that is closed are still asked for".to_owned()),
+        let (source, mountpoint) = ground.pair();
+        fs::write(source.join("other"), "").map_err(|error| format!("other: {error}"))?;
+        let mut warden = None;
+        let prepare = |command: &mut Command| {
+            let refuse = |_, _| Some(Errno::EPERM);
+            warden = Some(Warden::set(command, &[libc::SYS_fanotify_init], refuse));
+        };
+        let options = "coherence=exclusive";
+        let daemon =
+            Daemon::start_prepared(&[], &source, &mountpoint, "passthrough", options, prepare)?;
+        let [written, other] = ["written", "other"].map(|name| mountpoint.join(name));
+        fs::write(&written, "").map_err(|error| format!("written: {error}"))?;
+        mtime(&written);
+        mtime(&other);
+        match (is_asked_for(&daemon, &other)?, is_asked_for(&daemon, &written)?) {
+            (false, true) if daemon.report().contains("trusted for 1 s") => Ok(()),
+            found => Err(format!("other, written: {found:?}\n{}", daemon.report())),
         }
     })
 }

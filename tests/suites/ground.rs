@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,8 @@ impl Ground {
     /// should.
     pub(crate) fn close(self) -> Result<(), String> {
         let fail = |error| format!("remove what the suite left: {error}");
+        // A stressor that is ended at its limit leaves files immutable, natively as well.
+        let _ = Command::new("chattr").args(["-R", "-f", "-i", "-a"]).arg(self.path()).status();
         for entry in fs::read_dir(self.path()).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             if entry.file_type().map_err(fail)?.is_dir() {
