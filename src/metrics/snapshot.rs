@@ -78,7 +78,7 @@ pub struct Transport {
 /// Who moves the bytes of files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Data {
-    /// What is in force: `passthrough`, `splice` (for READs; see the README for which) or `copy`.
+    /// What is in force: `passthrough`, `splice` (for READs, see `DataMode::Auto`) or `copy`.
     pub mode: String,
     /// What was asked for: `auto`, `passthrough`, `splice` or `copy`.
     pub requested: String,
