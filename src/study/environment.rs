@@ -21,7 +21,7 @@ pub struct Environment {
     pub command: Vec<String>,
     /// Version of fusewire.
     pub fusewire: String,
-    /// Commit of the checkout it was run in, with `-dirty` if changed; `None` outside of one.
+    /// The commit of the checkout that the program lies in, if it does; `-dirty` if that has changes.
     pub commit: Option<String>,
     /// fio's version.
     pub fio: String,
@@ -244,10 +244,13 @@ fn fuse_parameters() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The commit of the checkout in the current directory, if it is one.
+/// The commit of the checkout that this program lies in, if it does: wherever it is started, and whatever
+/// checkout is there.
 fn commit() -> Option<String> {
+    let program = std::env::current_exe().ok()?;
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok()?;
+        let output =
+            Command::new("git").arg("-C").arg(program.parent()?).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let head = git(&["rev-parse", "--short=12", "HEAD"])?;
