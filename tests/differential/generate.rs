@@ -203,6 +203,7 @@ fn data(dice: &mut Dice, taste: &Taste) -> String {
         6 => format!("writev {name} abc pat:{pattern}:{len}"),
         7 => format!("read {name} {len}"),
         8..=9 => format!("pread {name} {offset} {len}"),
+        10 if taste.direct => format!("preadv {name} {offset} 4096 8192"),
         10 => format!("preadv {name} {offset} 3 {len} 100"),
         11 => {
             let all = ["data", "hole", "set", "cur", "end"];

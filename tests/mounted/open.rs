@@ -396,6 +396,7 @@ fn direct_vector_of_odd_parts(t: &mut Trace) {
     t.err("pwritev d 4096 pat:3:10 pat:4:4096", "EINVAL");
     t.is("seek d 0 end", "4096");
     t.is("pwritev d 0 pat:5:4096 pat:6:4096", "8192");
+    t.ok("preadv d 0 4096 4096");
     t.ok("get f");
 }
 

@@ -134,13 +134,27 @@ fn writev(shell: &Shell, args: &Args) -> Outcome {
     count.map(|count| count.to_string())
 }
 
-/// `preadv FD OFFSET LEN...`
+/// `preadv FD OFFSET LEN...`: each part into memory that direct I/O accepts.
 fn preadv(shell: &Shell, args: &Args) -> Outcome {
-    let mut parts: Vec<Vec<u8>> =
-        (3..args.words.len()).map(|at| vec![b'.'; args.size(at)]).collect();
-    let mut slices: Vec<_> = parts.iter_mut().map(|part| IoSliceMut::new(part)).collect();
+    let mut memory = Vec::new();
+    for len in (3..args.words.len()).map(|at| args.size(at)) {
+        let part = vec![b'.'; len + ALIGNMENT];
+        let start = part.as_ptr().align_offset(ALIGNMENT);
+        memory.push((part, start..start + len));
+    }
+    let mut slices: Vec<_> =
+        memory.iter_mut().map(|(part, range)| IoSliceMut::new(&mut part[range.clone()])).collect();
     let count = uio::preadv(shell.fd(args.text(1)), &mut slices, args.number(2))?;
-    let texts: Vec<String> = parts.iter().map(|part| show(part)).collect();
+    // What lies behind the bytes that were read nobody promises.
+    let mut left = count;
+    let texts: Vec<String> = memory
+        .iter()
+        .map(|(part, range)| {
+            let read = range.len().min(left);
+            left -= read;
+            show(&part[range.start..range.start + read])
+        })
+        .collect();
     Ok(format!("{count} {}", texts.join("|")))
 }
 
