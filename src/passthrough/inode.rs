@@ -35,7 +35,7 @@ use parts::Parts;
 
 pub(super) use find::Place;
 pub(super) use live::Inode;
-pub(super) use parts::Part;
+pub(super) use parts::{Mounted, Part};
 
 /// An object of the source that was just found under some name.
 #[derive(Debug)]

@@ -50,7 +50,7 @@ use crate::sys::objfd;
 
 use backing::{DataPath, Registrar, Writer};
 use handle::HandleTable;
-use inode::{Access, InodeTable, Part};
+use inode::{Access, InodeTable, Mounted, Part};
 use streams::Streams;
 use submounts::Submount;
 
@@ -241,7 +241,9 @@ impl Local {
             inherited.noexec |= options.noexec;
             let on = on.map_or(Some(Part::MAIN), |index| parts[index]);
             let attached = on.ok_or(Errno::ENOENT).and_then(|on| {
-                inodes.attach(on, &path, root, !is_stacked(kind)).inspect_err(|errno| {
+                let may_wait = REMOTE.contains(&kind);
+                let mounted = Mounted { root, keeps_birth: !is_stacked(kind), may_wait };
+                inodes.attach(on, &path, mounted).inspect_err(|errno| {
                     let path = path.display();
                     tracing::warn!(%errno, "what is mounted at {path} inside the source is not shown");
                 })

@@ -17,6 +17,7 @@ use super::known::{Key, Map};
 use super::{Access, Found, InodeTable, Object, kind, reach};
 use crate::fs::{Name, NodeId, Result};
 use crate::passthrough::open_child;
+use crate::sys::caller;
 use crate::sys::handle::FileHandle;
 
 /// Above the inode numbers that file systems give.
@@ -41,12 +42,24 @@ pub(super) struct Parts {
     covered: Map<Key, Part>,
 }
 
+/// What is mounted inside the source, as a part is made of it.
+#[derive(Debug)]
+pub(in crate::passthrough) struct Mounted {
+    /// O_PATH descriptor of its root.
+    pub(in crate::passthrough) root: OwnedFd,
+    /// Whether it tells of each object when it was made.
+    pub(in crate::passthrough) keeps_birth: bool,
+    /// Whether somebody else has a say in when it answers.
+    pub(in crate::passthrough) may_wait: bool,
+}
+
 #[derive(Debug)]
 struct Other {
     /// O_PATH descriptor of its root.
     root: Arc<OwnedFd>,
     key: Key,
     keeps_birth: bool,
+    may_wait: bool,
     /// Whether its inode numbers are given by the main part, too.
     is_foreign: bool,
 }
@@ -64,14 +77,14 @@ impl Parts {
 }
 
 impl InodeTable {
-    /// Adds a part that is mounted on the directory `path` of the part `on`, with `root` as its root.
+    /// Adds as a part what is mounted on the directory `path` of the part `on`.
     pub(in crate::passthrough) fn attach(
         &mut self,
         on: Part,
         path: &Path,
-        root: OwnedFd,
-        keeps_birth: bool,
+        mounted: Mounted,
     ) -> Result<Part> {
+        let Mounted { root, keeps_birth, may_wait } = mounted;
         let number = u8::try_from(self.parts.others.len() + 1).map_err(|_| Errno::ENFILE)?;
         let part = Part(number);
         let above = match self.parts.get(on) {
@@ -88,7 +101,8 @@ impl InodeTable {
         let stat = fstat(&root)?;
         let key = reach::number(part, &root, &stat, keeps_birth)?;
         let is_foreign = stat.st_dev != fstat(&*self.fd(NodeId::ROOT)?)?.st_dev;
-        self.parts.others.push(Other { root: Arc::new(root), key, keeps_birth, is_foreign });
+        let root = Arc::new(root);
+        self.parts.others.push(Other { root, key, keeps_birth, may_wait, is_foreign });
         self.parts.covered.insert(covered, part);
         Ok(part)
     }
@@ -147,7 +161,8 @@ impl InodeTable {
         }
     }
 
-    /// `found`, or what is mounted on it.
+    /// `found`, or what is mounted on it. EWOULDBLOCK for a thread that others wait for, if that may not
+    /// answer at once.
     pub(super) fn cross(&self, found: Found) -> Result<Found> {
         if self.is_whole() || kind(&found.stat) != SFlag::S_IFDIR {
             return Ok(found);
@@ -158,6 +173,9 @@ impl InodeTable {
         };
         let Some(part) = self.parts.covered.get(&key) else { return Ok(found) };
         let other = self.parts.get(*part).ok_or(Errno::ESTALE)?;
+        if other.may_wait && !caller::is_patient() {
+            return Err(Errno::EWOULDBLOCK);
+        }
         let root = self.make_room(|| other.root.try_clone().map_err(|_| Errno::EMFILE))?;
         Found::new(*part, root)
     }

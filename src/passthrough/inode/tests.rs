@@ -1,5 +1,6 @@
 //! Inode accounting on a directory of this machine, by handle and by number.
 
+mod parts;
 mod races;
 
 use std::ffi::CString;
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::fs::Name;
+use crate::sys::caller;
 
 /// How the table of a test tells inodes apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
