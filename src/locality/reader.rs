@@ -4,10 +4,13 @@
 //! until the bytes were out: it is looked at before and after. That both are one file is asked again
 //! after a while, and whenever the kernel has been told something new of the file: else what lies here
 //! could be older than what it was told, and would stay in its page cache as that.
+//!
+//! What the kernel has cached outlives the open that it was read by only if all of it came from one state
+//! of the replica, and the next open finds the file in that state.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,16 +33,72 @@ pub struct Watched {
     writers: AtomicU32,
     /// What the kernel was last told of the file.
     told: Mutex<Option<Stamp>>,
+    /// What it has cached of it.
+    cache: Mutex<Cache>,
+}
+
+/// What of a file is in the kernel's page cache.
+#[derive(Debug, Default)]
+struct Cache {
+    /// What was read since the last open that had the kernel forget.
+    holds: Holds,
+    /// How many opens have had it forget.
+    round: u64,
+    /// Whether it has done so: the open is read from, so that its answer has arrived.
+    begun: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Holds {
+    #[default]
+    Nothing,
+    /// What this state of the replica does.
+    State(Local),
+    /// What nobody can tell where it is from.
+    Mixed,
+}
+
+impl Cache {
+    /// The kernel is told to forget; returns which time that is.
+    fn forget(&mut self) -> u64 {
+        *self = Cache { holds: Holds::Nothing, round: self.round + 1, begun: false };
+        self.round
+    }
+
+    /// Something is cached, `new`, beside what is there.
+    fn add(&mut self, new: Holds) {
+        self.holds = match self.holds {
+            Holds::Nothing => new,
+            same if same == new => same,
+            _ => Holds::Mixed,
+        };
+    }
+
+    /// A read of an open arrives that had the kernel forget for the `round`th time, or after that.
+    fn begin(&mut self, round: u64) {
+        self.begun |= round == self.round;
+    }
+
+    /// The one state that everything is from.
+    fn state(&self) -> Option<Local> {
+        match self.holds {
+            Holds::State(state) if self.begun => Some(state),
+            _ => None,
+        }
+    }
 }
 
 impl Watched {
     /// An open for writing begins.
     pub fn begin_writing(&self) {
         self.writers.fetch_add(1, SeqCst);
+        self.cache().add(Holds::Mixed);
     }
 
     /// It is over.
     pub fn end_writing(&self) {
+        // An open meanwhile has had the kernel forget, and it may have been written to since.
+        self.cache().add(Holds::Mixed);
         self.writers.fetch_sub(1, SeqCst);
     }
 
@@ -54,6 +113,10 @@ impl Watched {
 
     fn told(&self) -> Option<Stamp> {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,11 +144,32 @@ pub struct Reader {
     /// Of the source.
     inode: u64,
     state: Mutex<State>,
+    /// How often the kernel has been told to forget the file by when this was opened.
+    round: AtomicU64,
 }
 
 impl Reader {
     pub(super) fn new(locator: Arc<dyn Locator>, figures: Arc<Figures>, inode: u64) -> Self {
-        Reader { locator, figures, inode, state: Mutex::new(State::Unknown) }
+        let (state, round) = (Mutex::new(State::Unknown), AtomicU64::new(0));
+        Reader { locator, figures, inode, state, round }
+    }
+
+    /// Whether the kernel may keep what it has cached of the file that this is for, which is being opened
+    /// through the mount as `opened`. If not, it has to be told to forget it.
+    pub fn keeps_cache(&self, opened: &File, watched: &Watched) -> bool {
+        let state = watched.cache().state();
+        // A thread that may not wait for it has the kernel forget.
+        let is_same = |state| match self.replica(opened, watched) {
+            Ok(Some(replica)) => replica.local == state,
+            Ok(None) | Err(_) => false,
+        };
+        let mut keeps = state.is_some_and(is_same);
+        let mut cache = watched.cache();
+        // It may have been read from, or written to, while the distributed file system was asked.
+        keeps &= cache.state() == state;
+        let round = if keeps { cache.round } else { cache.forget() };
+        self.round.store(round, Relaxed);
+        keeps
     }
 
     /// Up to `len` bytes from `offset` of the file that is open through the mount as `opened`; `None` if
@@ -100,13 +184,17 @@ impl Reader {
         offset: u64,
         len: u32,
     ) -> Result<Option<Vec<u8>>, Errno> {
+        watched.cache().begin(self.round.load(Relaxed));
         let read = match self.replica(opened, watched)? {
             Some(replica) => self.read_replica(&replica, watched, offset, len)?,
             None => None,
         };
         match &read {
             Some(bytes) => self.figures.read(bytes.len()),
-            None => self.figures.read_through(),
+            None => {
+                watched.cache().add(Holds::Mixed);
+                self.figures.read_through();
+            }
         }
         Ok(read)
     }
@@ -155,6 +243,7 @@ impl Reader {
         len: u32,
     ) -> Result<Option<Vec<u8>>, Errno> {
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| Errno::EINVAL)?];
+        let settled = replica.local.is_settled()?;
         let count = match caller::is_patient() {
             true => read_all(&replica.file, &mut bytes, offset).ok(),
             false => match objfd::read_cached(&replica.file, offset, &mut bytes) {
@@ -169,6 +258,8 @@ impl Reader {
             *self.state() = State::Missed { at: Instant::now() };
             return Ok(None);
         };
+        let from = if settled { Holds::State(replica.local) } else { Holds::Mixed };
+        watched.cache().add(from);
         bytes.truncate(count);
         Ok(Some(bytes))
     }
@@ -195,4 +286,58 @@ fn read_all(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<usize
         }
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(number: u64) -> Local {
+        let stamp = Stamp { size: 1, mtime: (1, 0), ctime: (1, 0) };
+        Local { id: (1, number), stamp, mode: 0o100_644, nlink: 1 }
+    }
+
+    #[test]
+    fn what_is_from_one_state_is_known_once_the_open_that_forgot_is_read_from() {
+        let mut cache = Cache::default();
+        let first = cache.forget();
+        cache.add(Holds::State(state(1)));
+        assert_eq!(cache.state(), None, "the kernel may not have heard of the open");
+        cache.begin(first);
+        assert_eq!(cache.state(), Some(state(1)));
+        let second = cache.forget();
+        cache.begin(first);
+        cache.add(Holds::State(state(1)));
+        assert_eq!(cache.state(), None, "an older open tells nothing of the newer one");
+        cache.begin(second);
+        assert_eq!(cache.state(), Some(state(1)));
+    }
+
+    #[test]
+    fn what_is_from_several_states_is_known_as_none_until_it_is_forgotten() {
+        for other in [Holds::State(state(2)), Holds::Mixed] {
+            let mut cache = Cache::default();
+            let round = cache.forget();
+            cache.begin(round);
+            cache.add(Holds::State(state(1)));
+            cache.add(other);
+            cache.add(Holds::State(state(1)));
+            assert_eq!(cache.state(), None);
+            let round = cache.forget();
+            cache.begin(round);
+            cache.add(Holds::State(state(1)));
+            assert_eq!(cache.state(), Some(state(1)));
+        }
+    }
+
+    #[test]
+    fn what_is_cached_while_somebody_writes_is_not_known() {
+        let watched = Watched::default();
+        watched.begin_writing();
+        let round = watched.cache().forget();
+        watched.cache().begin(round);
+        watched.cache().add(Holds::State(state(1)));
+        watched.end_writing();
+        assert_eq!(watched.cache().state(), None);
+    }
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use nix::sys::stat::{FileStat, fstat};
 
 use crate::abi;
-use crate::sys::objfd;
+use crate::sys::{clock, objfd};
 
 /// Size and times of a file as the distributed mount shows them. Nobody can set the time of change, so
 /// that two states of a file which are told apart by anything differ here.
@@ -50,6 +50,8 @@ impl Stamp {
 /// A state of a local file, which everything that is done to it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Local {
+    /// Which file it is: numbers of its file system and of its inode.
+    pub id: (u64, u64),
     /// Size and times.
     pub stamp: Stamp,
     /// Type and permissions.
@@ -65,6 +67,15 @@ impl Local {
     /// As fstat(2).
     pub fn of(file: &File) -> nix::Result<Self> {
         let stat = fstat(file)?;
-        Ok(Local { stamp: Stamp::of(&stat), mode: stat.st_mode, nlink: stat.st_nlink })
+        let (id, stamp) = ((stat.st_dev, stat.st_ino), Stamp::of(&stat));
+        Ok(Local { id, stamp, mode: stat.st_mode, nlink: stat.st_nlink })
+    }
+
+    /// Whether whatever is done to it from now on shows.
+    ///
+    /// # Errors
+    /// As clock_gettime(2).
+    pub fn is_settled(&self) -> nix::Result<bool> {
+        clock::is_settled(self.stamp.ctime)
     }
 }

@@ -9,7 +9,6 @@ use std::sync::PoisonError;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Whence, fdatasync, fsync, lseek};
 
 use super::Local;
@@ -17,7 +16,7 @@ use super::inode::{Keep, Place};
 use crate::abi::{self, OpenFlags};
 use crate::dispatch::entry_out;
 use crate::fs::{DirEntry, DirSink, Fh, Full, Name, NodeId, Opened, Result};
-use crate::sys::objfd;
+use crate::sys::{clock, objfd};
 
 /// Bytes that one getdents64(2) may fill; the kernel asks FUSE for at most 32 KiB at a time.
 const CHUNK: usize = 32 << 10;
@@ -93,13 +92,10 @@ impl AsFd for DirStream {
 
 /// Whether a directory was not changed just now. The kernel knows by the modification time that a
 /// listing which it has kept is old: a directory that changes while it is listed must get another one
-/// than it had before, and clocks of file systems tick as seldom as every 10 ms.
+/// than it had before.
 fn is_settled(dir: &OwnedFd) -> Result<bool> {
-    const TICKS_NS: i64 = 20_000_000;
     let stat = fstat(dir)?;
-    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)?;
-    let seconds = now.tv_sec().saturating_sub(stat.st_mtime).saturating_mul(1_000_000_000);
-    Ok(seconds.saturating_add(now.tv_nsec() - stat.st_mtime_nsec) > TICKS_NS)
+    clock::is_settled((stat.st_mtime, stat.st_mtime_nsec))
 }
 
 /// Reads one `struct linux_dirent64` from the front of `bytes`.

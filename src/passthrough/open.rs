@@ -227,6 +227,11 @@ impl Local {
             true => inode.number().and_then(|number| self.replicas.reader(number)),
             false => None,
         };
+        if let Some(reader) = &reader
+            && mode == IoMode::Cached
+        {
+            open_flags.set(OpenFlags::KEEP_CACHE, reader.keeps_cache(&file, &inode.watched));
+        }
         if !read_only {
             inode.watched.begin_writing();
         }

@@ -6,6 +6,7 @@
 pub(crate) mod apart;
 pub mod caller;
 pub(crate) mod client;
+pub(crate) mod clock;
 pub mod fanotify;
 pub mod fuse_dev;
 pub mod fusectl;
