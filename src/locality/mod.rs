@@ -9,7 +9,7 @@
 //! would read it until the last close, and no call takes it back. A rebalance empties a brick's file while
 //! it is open, and a brick that has lost its network goes stale; a mapping of a writer would go behind the
 //! distributed file system's back. What was read stays in FUSE's page cache, where reading it again costs
-//! no request either.
+//! no request either, also by another open that finds the file as it was.
 
 mod figures;
 mod gfarm;
