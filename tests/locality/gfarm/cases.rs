@@ -59,7 +59,7 @@ fn is_local(
 }
 
 /// Until this node is asked again, and Gfarm remembers nothing older, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads a file until it comes from the spool, and is right each time.
 pub(crate) fn from_spool(

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::cases::{expect, from_spool, read, text};
+use super::cases::{PATIENCE, expect, from_spool, read, text};
 use super::ground::{Ground, NODES};
 use crate::tool::tool;
 
@@ -61,8 +63,17 @@ pub(crate) fn with_another_spool(ground: &Ground) -> Result<(), String> {
     ground.replicate("both", 2)?;
     let options = ground.options_with(&ground.folder.join("spool2"), NODES[0]);
     let daemon = ground.mount("other-spool", &options)?;
-    expect("what is read", &read(&daemon, "both")?, bytes)?;
-    let figures = ground.figures(&daemon)?;
+    let began = Instant::now();
+    let figures = loop {
+        expect("what is read", &read(&daemon, "both")?, bytes)?;
+        let figures = ground.figures(&daemon)?;
+        // The metadata server may not have heard of the second replica yet.
+        let looked = figures.misses.keys().any(|miss| miss != "elsewhere");
+        if looked || figures.replica_reads > 0 || began.elapsed() > PATIENCE {
+            break figures;
+        }
+        thread::sleep(Duration::from_millis(200));
+    };
     if figures.replica_reads != 0 || !figures.misses.contains_key("failed") {
         return Err(format!("the spool of another node is believed: {figures:?}"));
     }
