@@ -243,7 +243,10 @@ impl Reader {
         len: u32,
     ) -> Result<Option<Vec<u8>>, Errno> {
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| Errno::EINVAL)?];
+        // Before it is read: an open that finds another state must not miss what is on its way.
         let settled = replica.local.is_settled()?;
+        let from = if settled { Holds::State(replica.local) } else { Holds::Mixed };
+        watched.cache().add(from);
         let count = match caller::is_patient() {
             true => read_all(&replica.file, &mut bytes, offset).ok(),
             false => match objfd::read_cached(&replica.file, offset, &mut bytes) {
@@ -258,8 +261,6 @@ impl Reader {
             *self.state() = State::Missed { at: Instant::now() };
             return Ok(None);
         };
-        let from = if settled { Holds::State(replica.local) } else { Holds::Mixed };
-        watched.cache().add(from);
         bytes.truncate(count);
         Ok(Some(bytes))
     }
