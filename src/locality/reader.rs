@@ -184,7 +184,6 @@ impl Reader {
         offset: u64,
         len: u32,
     ) -> Result<Option<Vec<u8>>, Errno> {
-        watched.cache().begin(self.round.load(Relaxed));
         let read = match self.replica(opened, watched)? {
             Some(replica) => self.read_replica(&replica, watched, offset, len)?,
             None => None,
@@ -192,7 +191,7 @@ impl Reader {
         match &read {
             Some(bytes) => self.figures.read(bytes.len()),
             None => {
-                watched.cache().add(Holds::Mixed);
+                self.brings(watched, Holds::Mixed);
                 self.figures.read_through();
             }
         }
@@ -245,8 +244,7 @@ impl Reader {
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| Errno::EINVAL)?];
         // Before it is read: an open that finds another state must not miss what is on its way.
         let settled = replica.local.is_settled()?;
-        let from = if settled { Holds::State(replica.local) } else { Holds::Mixed };
-        watched.cache().add(from);
+        self.brings(watched, if settled { Holds::State(replica.local) } else { Holds::Mixed });
         let count = match caller::is_patient() {
             true => read_all(&replica.file, &mut bytes, offset).ok(),
             false => match objfd::read_cached(&replica.file, offset, &mut bytes) {
@@ -263,6 +261,13 @@ impl Reader {
         };
         bytes.truncate(count);
         Ok(Some(bytes))
+    }
+
+    /// A READ of this open is going to bring the kernel something of `new`.
+    fn brings(&self, watched: &Watched, new: Holds) {
+        let mut cache = watched.cache();
+        cache.begin(self.round.load(Relaxed));
+        cache.add(new);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,8 +1,9 @@
 //! The local passthrough file system: a directory of this machine, shown as it is.
 //!
-//! A source is opened, and found out about, in `source`. Every inode is known by its file handle (`inode`), reached by a cached O_PATH descriptor
-//! (`fds`), and every open file by a descriptor of the source (`handle`). Which opens the kernel
-//! serves by itself is decided in `backing` alone. Operations stand in one file per family.
+//! A source is opened, and found out about, in `source`. Every inode is known by its file handle
+//! (`inode`), reached by a cached O_PATH descriptor (`fds`), and every open file by a descriptor of the
+//! source (`handle`). Which opens the kernel serves by itself is decided in `backing` alone. Operations
+//! stand in one file per family.
 
 mod attr;
 mod backing;
