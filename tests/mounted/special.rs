@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use fusewire::sys::handle::FileHandle;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::common::actor::{SECOND, THIRD};
@@ -45,6 +46,7 @@ behaviours! {
         closing_tells_nothing_new,
         file_handles_are_not_given_out,
         watches_tell_of_the_mount_only,
+        epoll_takes_a_file,
     ];
 }
 
@@ -474,4 +476,15 @@ fn watches_tell_of_the_mount_only(t: &mut Trace) {
     let answer = Ok(if told() > 0 { "told" } else { "silent" }.to_owned());
     t.known_answer("watches", "a change behind the mount", &answer);
     t.is("get f", "hellomoremore");
+}
+
+fn epoll_takes_a_file(t: &mut Trace) {
+    t.ok("put f hello");
+    let file = File::open(t.path("f")).expect("f is there");
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("an epoll");
+    let added = epoll.add(&file, EpollEvent::new(EpollFlags::EPOLLIN, 0));
+    let answer = added.map(|()| "ok".to_owned()).map_err(|errno| format!("{errno:?}"));
+    t.known_answer("epoll", "epoll_ctl of a regular file", &answer);
+    let is_ready = || epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO) == Ok(1);
+    t.check("where it is taken, it is always ready", added.is_err() || is_ready());
 }
