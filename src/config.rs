@@ -129,6 +129,22 @@ impl MountOptions {
             ..self.clone()
         }
     }
+
+    /// Those that are on, by their names of `-o`.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let default_permissions = self.default_permissions || self.allow_other;
+        [
+            (self.ro, "ro"),
+            (self.nosuid, "nosuid"),
+            (self.nodev, "nodev"),
+            (self.noexec, "noexec"),
+            (self.noatime, "noatime"),
+            (self.allow_other, "allow_other"),
+            (default_permissions, "default_permissions"),
+        ]
+        .into_iter()
+        .filter_map(|(on, name)| on.then_some(name))
+    }
 }
 
 /// What a mount is for.

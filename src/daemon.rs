@@ -24,6 +24,7 @@ use crate::metrics::process;
 use crate::metrics::snapshot::Snapshot;
 use crate::mountinfo::{self, Mount};
 use crate::passthrough::{Local, SourceError};
+use crate::remount::{self, RemountError};
 use crate::session::{self, Info, MountError};
 use crate::sys::process::{
     Readiness, Side, background, lift_file_size_limit, raise_nofile, reserve_descriptors,
@@ -68,6 +69,9 @@ pub enum DaemonError {
     /// The mount can not be made.
     #[error(transparent)]
     Session(#[from] MountError),
+    /// The mount that is there can not be changed.
+    #[error(transparent)]
+    Remount(#[from] RemountError),
     /// It may have too few descriptors for itself.
     #[error(
         "RLIMIT_NOFILE is {limit}, of which nothing would be left for files: the least is \
@@ -114,6 +118,9 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 /// Mounts a directory of this machine and serves it. Returns when the mount is gone, or, in the
 /// background, when it is ready.
 pub fn run(mut request: cli::Mount) -> Result<(), DaemonError> {
+    if request.remount {
+        return Ok(remount::run(&request)?);
+    }
     check_source(&mut request.config)?;
     check_mountpoint(&mut request.config)?;
     around(&request, |config| {
@@ -153,6 +160,9 @@ fn feasible(config: &Config) -> Config {
 
 /// The same with the file system that has no storage.
 pub fn run_null(mut request: cli::Null) -> Result<(), DaemonError> {
+    if request.mount.remount {
+        return Ok(remount::run(&request.mount)?);
+    }
     check_mountpoint(&mut request.mount.config)?;
     around(&request.mount, |_| Ok(request.fs))
 }
@@ -324,6 +334,7 @@ fn snapshot(config: &Config, fs: &impl Shown, info: &Info) -> Snapshot {
         source: path(&config.source),
         mountpoint: path(&config.mountpoint),
         profile: profile(config),
+        options: fs.tighten(&config.mount).names().map(str::to_owned).collect(),
         transport: info.transport.clone(),
         data,
         coherence: fs.coherence(),

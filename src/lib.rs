@@ -60,6 +60,7 @@ pub mod null;
 pub mod offload;
 pub mod passthrough;
 pub mod protocol;
+pub mod remount;
 pub mod report;
 #[doc = include_str!("semantics.md")]
 pub mod semantics {}

@@ -20,6 +20,8 @@ pub struct Mount {
     pub log_file: Option<PathBuf>,
     /// What is worth logging: `INFO` unless asked for more.
     pub log_level: Level,
+    /// Change a mount that is there.
+    pub remount: bool,
 }
 
 impl Mount {
@@ -29,6 +31,7 @@ impl Mount {
             foreground: false,
             log_file: None,
             log_level: Level::INFO,
+            remount: false,
         }
     }
 
@@ -61,6 +64,7 @@ Keys of -o only:
   ro, rw                 read-only or not
   nosuid, nodev, noexec  and suid, dev, exec
   noatime                and atime, relatime
+  remount                change a live mount: ro or rw, or add nosuid, nodev, noexec
 {of_a_source}
 What fstab brings (defaults, nofail, noauto, user, _netdev, x-*, comment=...) is passed over.
 A comma inside a value is written '\\,', a backslash '\\\\'. Of duplicates the last one wins."

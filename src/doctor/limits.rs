@@ -18,7 +18,10 @@ pub fn limits() -> Vec<Limit> {
         ("FIEMAP (filefrag)", "EOPNOTSUPP; SEEK_HOLE and SEEK_DATA work"),
         ("fallocate COLLAPSE_RANGE, INSERT_RANGE", "EOPNOTSUPP; the other modes work"),
         ("inotify, fanotify", "report only changes made through the same mount"),
-        ("mount -o remount", "not possible; unmount and mount again"),
+        (
+            "mount -o remount",
+            "changes ro, and adds nosuid, nodev and noexec; for the rest unmount and mount again",
+        ),
         ("lsof, fuser on the source", "do not see files that are open through the mount"),
     ]
     .map(|(what, instead)| Limit { what: what.into(), instead: instead.into() })

@@ -23,6 +23,9 @@ pub struct Snapshot {
     /// `owner` (no allow_other) or `shared` (allow_other with default_permissions), and
     /// `, read-mostly` behind it.
     pub profile: String,
+    /// Options of the mount itself, by their names of `-o`, as they were when it was made.
+    #[serde(default)]
+    pub options: Vec<String>,
     /// How requests arrive.
     pub transport: Transport,
     /// Who moves the bytes of files.

@@ -140,11 +140,13 @@ pub fn direct(mount: &FuseMount<'_>) -> io::Result<OwnedFd> {
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     let fd = device.as_raw_fd();
     let mut data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid}");
-    for option in kernel_options(mount.options) {
+    let options = mount.options;
+    // Which of them are a file system's own, and not flags.
+    let own = |name: &&str| ["allow_other", "default_permissions"].contains(name);
+    for option in options.names().filter(own) {
         data.push(',');
         data.push_str(option);
     }
-    let options = mount.options;
     let mut flags = MsFlags::empty();
     flags.set(MsFlags::MS_RDONLY, options.ro);
     flags.set(MsFlags::MS_NOSUID, options.nosuid);
@@ -162,13 +164,6 @@ pub fn direct(mount: &FuseMount<'_>) -> io::Result<OwnedFd> {
     Ok(device)
 }
 
-fn kernel_options(options: &MountOptions) -> impl Iterator<Item = &'static str> {
-    let default_permissions = options.default_permissions || options.allow_other;
-    [(options.allow_other, "allow_other"), (default_permissions, "default_permissions")]
-        .into_iter()
-        .filter_map(|(on, name)| on.then_some(name))
-}
-
 /// Mounts through fusermount3, which is set-user-id root, for a user who may not mount.
 pub fn via_fusermount(mount: &FuseMount<'_>) -> io::Result<OwnedFd> {
     let (ours, theirs) = UnixStream::pair()?;
@@ -176,16 +171,7 @@ pub fn via_fusermount(mount: &FuseMount<'_>) -> io::Result<OwnedFd> {
     fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
     let escape = |text: &str| text.replace('\\', "\\\\").replace(',', "\\,");
     let mut options = format!("fsname={},subtype={}", escape(mount.fsname), escape(mount.subtype));
-    let given = mount.options;
-    let flags = [
-        (given.ro, "ro"),
-        (given.nosuid, "nosuid"),
-        (given.nodev, "nodev"),
-        (given.noexec, "noexec"),
-        (given.noatime, "noatime"),
-    ];
-    let flags = flags.into_iter().filter_map(|(on, name)| on.then_some(name));
-    for option in flags.chain(kernel_options(given)) {
+    for option in mount.options.names() {
         options.push(',');
         options.push_str(option);
     }

@@ -16,6 +16,7 @@ mod endings;
 mod launch;
 mod leaving;
 mod limits;
+mod remount;
 mod requests;
 mod source;
 mod submounts;
@@ -60,6 +61,8 @@ const TESTS: &[(&str, Body)] = &[
     ("leaving::forced", leaving::forced),
     ("leaving::stranger_on_top", leaving::stranger_on_top),
     ("leaving::stranger_inside", leaving::stranger_inside),
+    ("remount::read_only_and_back", remount::read_only_and_back),
+    ("remount::of_the_rest", remount::of_the_rest),
     ("source::holds_the_mount_point", source::holds_the_mount_point),
     ("source::is_the_mount_point", source::is_the_mount_point),
     ("source::is_unmounted", source::is_unmounted),

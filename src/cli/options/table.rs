@@ -277,6 +277,12 @@ pub(super) const TABLE: &[(&str, Takes)] = &[
     ("noatime", Nothing(|mount| mount.config.mount.noatime = true)),
     ("atime", Nothing(|mount| mount.config.mount.noatime = false)),
     ("relatime", Nothing(|mount| mount.config.mount.noatime = false)),
+    ("remount", Nothing(|mount| mount.remount = true)),
+    // What mount(8) finds in /proc/self/mountinfo and hands on when it remounts.
+    ("user_id", Ignored),
+    ("group_id", Ignored),
+    ("max_read", Ignored),
+    ("blksize", Ignored),
     // fstab(5), mount(8) and systemd.mount(5); also the x- family, see `is_comment`.
     ("defaults", Ignored),
     ("auto", Ignored),
@@ -300,15 +306,19 @@ pub(super) const TABLE: &[(&str, Takes)] = &[
     // libfuse 2 asked for it; mounting over a non-empty directory needs no leave here.
     ("nonempty", Ignored),
     // What people will try.
-    ("remount", Refused("FUSE can not change a live mount; unmount it and mount again")),
     ("sync", Refused("mount the source with it: its files are written to as the source says")),
-    ("strictatime", Refused("access times are the source's; mount the source with it")),
+    ("strictatime", Refused(SOURCE_S_TIMES)),
+    ("nodiratime", Refused(SOURCE_S_TIMES)),
+    ("lazytime", Refused(SOURCE_S_TIMES)),
     ("allow_root", Refused("use allow_other, which root is part of")),
     (
         "auto_unmount",
         Refused("after a crash `fusewire umount MOUNTPOINT` clears the mount, also a dead one"),
     ),
 ];
+
+const SOURCE_S_TIMES: &str =
+    "how access times move is the source's affair; mount the source with it";
 
 /// Keys that say how a source is shown.
 pub(super) const OF_A_SOURCE: [&str; 14] = [

@@ -113,8 +113,8 @@ fn bad_values_name_key_value_and_what_is_accepted() {
         ),
         ("zzz", "unknown mount option 'zzz'; `fusewire mount --help` lists them all"),
         (
-            "remount,ro",
-            "mount option 'remount' is not supported: FUSE can not change a live mount; unmount it and mount again",
+            "sync",
+            "mount option 'sync' is not supported: mount the source with it: its files are written to as the source says",
         ),
     ] {
         let error = apply_to_default(list).expect_err(list);
