@@ -91,7 +91,12 @@ mkfs.ext4 -q -F "${disks[1]}" && mount "${disks[1]}" "$folder/disk-scratch"
 # xfstests unmounts by the device, which a path is not taken for: those here are names.
 cat >"$helper" <<HELPER
 #!/bin/sh
-exec "$FUSEWIRE" mount "$folder/disk-\${1##*-}" "\$2" -o "${OPTIONS:-allow_other},fsname=\$1,subtype=$subtype"
+# It is called with: device, mount point, -o, options.
+at=\$2 options=\${4-defaults}
+case ,\$options, in
+*,remount,*) exec "$FUSEWIRE" mount "\$1" "\$at" -o "\$options" ;;
+*) exec "$FUSEWIRE" mount "$folder/disk-\${1##*-}" "\$at" -o "\$options,${OPTIONS:-allow_other},fsname=\$1,subtype=$subtype" ;;
+esac
 HELPER
 # xfstests compares what df tells with FSTYP, which names no subtype.
 cat >"$folder/df" <<DF
@@ -107,6 +112,12 @@ export DF_PROG=$folder/df
 OPTIONS
 play mount "$@"
 
+# What is known to differ, by the kernel's rules. And two that go by what xfstests knows of FUSE: 003 mounts
+# with nodiratime and strictatime, which are for the source to have; 020 expects a thousand attributes of any
+# FUSE file system, where ext4 has room for a block of them.
+sed -n '/^suite = "xfstests"/{n;s/^test = "\(.*\)"/\1/p}' "$root/tests/known-differences.toml" >"$folder/known"
+printf '%s\n' generic/003 generic/020 >>"$folder/known"
 only=$(comm -23 "$folder/failed-mount" "$folder/failed-native")
-[[ -z $only ]] || { printf '%s\n' "$only"; die "fails on the mount only: $(wc -w <<<"$only")"; }
-say "nothing fails on the mount that does not natively"
+new=$(grep -vxFf "$folder/known" <<<"$only" || true)
+[[ -z $new ]] || { printf '%s\n' "$new"; die "fails on the mount only: $(wc -w <<<"$new")"; }
+say "nothing fails on the mount that does not natively${only:+, but for what is known to: ${only//$'\n'/ }}"

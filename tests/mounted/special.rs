@@ -12,6 +12,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::common::actor::{SECOND, THIRD};
+use crate::common::raw;
 use crate::harness::Needs;
 use crate::trace::Trace;
 
@@ -28,6 +29,7 @@ behaviours! {
         unnamed_file_that_stays_unnamed,
         unnamed_file_refusals,
         flags_are_read_and_set,
+        statx_tells_no_flags,
         immutable_files,
         immutable_directories,
         append_only_files,
@@ -199,6 +201,23 @@ fn flags_are_read_and_set(t: &mut Trace) {
     t.behind().ok("open x f r");
     t.behind().ok("setflags x nodump");
     t.ok("open x f r");
+    t.is("getflags x", "nodump");
+}
+
+fn statx_tells_no_flags(t: &mut Trace) {
+    t.ok("put f hello");
+    t.ok("open x f r");
+    t.ok("setflags x nodump");
+    let stat = raw::statx(&t.path("f"), 0, libc::STATX_BASIC_STATS | libc::STATX_DIOALIGN);
+    let stat = stat.expect("f is there");
+    let nodump = stat.stx_attributes & u64::from(libc::STATX_ATTR_NODUMP.cast_unsigned()) != 0;
+    let answer = match (nodump, stat.stx_mask & libc::STATX_DIOALIGN != 0) {
+        (true, true) => "told",
+        (false, false) => "silent",
+        _ => "one of both",
+    };
+    let what = "statx of flags, and of how O_DIRECT is aligned";
+    t.known_answer("statx-attributes", what, &Ok(answer.to_owned()));
     t.is("getflags x", "nodump");
 }
 
