@@ -42,6 +42,10 @@ pub(crate) fn judge(
         {
             Verdict::Excused
         }
+        // `pipes-and-sockets`: a FIFO, whose other end somebody has opened on the other side.
+        ("open", Ok(_), Err(errno)) if errno == "ENXIO" => Verdict::Ends,
+        (_, Err(errno), Ok(read)) if errno == "EAGAIN" && read.is_empty() => Verdict::Ends,
+        (_, _, Err(errno)) if errno == "EPIPE" => Verdict::Ends,
         (_, Ok(native), Ok(mounted)) if lost_set_id(native, mounted) => Verdict::Excused,
         _ => Verdict::Mistake,
     }

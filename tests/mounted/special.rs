@@ -1,7 +1,7 @@
 //! Fifos, sockets, devices, unnamed files, inode flags, programs, and what reaches the disk.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
@@ -20,6 +20,7 @@ behaviours! {
     Needs::Any => [
         fifo_between_processes,
         fifo_without_a_writer,
+        fifos_and_sockets_join_one_side,
         socket_between_processes,
         devices_can_be_used,
         device_numbers,
@@ -76,6 +77,23 @@ fn fifo_without_a_writer(t: &mut Trace) {
     t.ok("unlink p");
     t.ok("write w still");
     t.is("read r 10", "still");
+}
+
+fn fifos_and_sockets_join_one_side(t: &mut Trace) {
+    t.ok("mknod p fifo 644");
+    t.behind().ok("open r p r,nonblock");
+    t.known("pipes-and-sockets", "open w p w,nonblock");
+    let listener = UnixListener::bind(t.path_behind("s")).expect("bind");
+    t.expire();
+    t.is("stat s", "sock 755*");
+    let reached = match UnixStream::connect(t.path("s")) {
+        Ok(_) => Ok("ok".to_owned()),
+        // As a FIFO without a reader has it.
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Err("ENXIO".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    t.known_answer("pipes-and-sockets", "a connection to who listens behind", &reached);
+    drop(listener);
 }
 
 fn socket_between_processes(t: &mut Trace) {
