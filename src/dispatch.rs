@@ -41,6 +41,8 @@ pub fn dispatch<F: Filesystem + ?Sized>(
     let caller = &Caller { uid: header.uid, gid: header.gid, pid: header.pid };
     match request.operation {
         Operation::Lookup { name } => put_entry(out, &fs.lookup(caller, nodeid, name)?),
+        Operation::LookupSelf => put_entry(out, &fs.lookup_self(nodeid)?),
+        Operation::LookupParent => put_entry(out, &fs.lookup_parent(nodeid)?),
         Operation::Forget(args) => {
             fs.forget(nodeid, args.nlookup);
             return Ok(Outcome::NoReply);

@@ -152,6 +152,17 @@ pub trait Filesystem: Debug + Send + Sync + 'static {
     /// LOOKUP: finds `name` in `parent`. ENOENT, or an [`Entry`] with nodeid 0 that may be cached.
     fn lookup(&self, caller: &Caller, parent: NodeId, name: Name<'_>) -> Result<Entry>;
 
+    /// LOOKUP of `.`: an inode by its nodeid, which somebody has from a file handle and the kernel may have
+    /// forgotten, so that it may be unknown here, too. ESTALE if it is gone. Only with EXPORT_SUPPORT.
+    fn lookup_self(&self, nodeid: NodeId) -> Result<Entry> {
+        Err(Errno::ESTALE)
+    }
+
+    /// LOOKUP of `..`: the directory that a directory is in. Only with EXPORT_SUPPORT.
+    fn lookup_parent(&self, nodeid: NodeId) -> Result<Entry> {
+        Err(Errno::ESTALE)
+    }
+
     /// FORGET: takes back `nlookup` of the lookups of `nodeid`.
     fn forget(&self, nodeid: NodeId, nlookup: u64) {}
 

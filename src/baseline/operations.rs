@@ -28,6 +28,7 @@ const FUSER_MINOR: u32 = 40;
 const NOT_WITH_FUSER: InitFlags = InitFlags::PASSTHROUGH
     .union(InitFlags::HANDLE_KILLPRIV_V2)
     .union(InitFlags::SETXATTR_EXT)
+    .union(InitFlags::EXPORT_SUPPORT)
     .union(InitFlags::INIT_EXT);
 /// What the kernel mostly asks for when it lists a directory.
 const LISTING: u32 = 32 << 10;

@@ -338,6 +338,11 @@ impl InodeTable {
         self.shards.of(nodeid).live.get(&nodeid).cloned()
     }
 
+    /// Whether a nodeid tells which inode it stands for, be it known or not.
+    pub(super) fn are_handles(&self) -> bool {
+        self.scheme == Scheme::Number
+    }
+
     /// Every inode that the kernel knows.
     pub(super) fn all(&self) -> Vec<NodeId> {
         let mut all = vec![NodeId::ROOT];

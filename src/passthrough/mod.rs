@@ -201,6 +201,9 @@ impl Filesystem for Local {
             | InitFlags::HANDLE_KILLPRIV_V2
             | InitFlags::CACHE_SYMLINKS;
         flags.set(InitFlags::POSIX_ACL, self.settings.kernel_checks);
+        flags.set(InitFlags::EXPORT_SUPPORT, self.settings.exports);
+        // No handles rather than such as fail once the kernel has forgotten the inode.
+        flags.set(InitFlags::NO_EXPORT_SUPPORT, !self.settings.exports);
         let by_daemon = matches!(self.data_mode(), DataMode::Copy | DataMode::Splice);
         flags.set(InitFlags::PASSTHROUGH, !by_daemon);
         Wanted { flags, max_stack_depth: self.settings.stack_depth, ..Wanted::default() }
@@ -232,6 +235,16 @@ impl Filesystem for Local {
         let _answer = self.answer();
         self.admit(caller)?;
         self.do_lookup(parent, name)
+    }
+
+    fn lookup_self(&self, nodeid: NodeId) -> Result<Entry> {
+        let _answer = self.answer();
+        self.do_lookup_self(nodeid)
+    }
+
+    fn lookup_parent(&self, nodeid: NodeId) -> Result<Entry> {
+        let _answer = self.answer();
+        self.do_lookup_parent(nodeid)
     }
 
     fn forget(&self, nodeid: NodeId, nlookup: u64) {

@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, RenameFlags, renameat2};
@@ -29,6 +30,30 @@ impl Local {
             Err(Errno::ENOENT) => self.absent(parent),
             found => self.entry(found?, &place, Keep::Fd),
         }
+    }
+
+    /// An inode that a file handle names; only where nodeids are handles.
+    pub(super) fn do_lookup_self(&self, nodeid: NodeId) -> Result<Entry> {
+        if !self.settings.exports {
+            return Err(Errno::ESTALE);
+        }
+        let entry = self.entry_without_name(self.inodes.found_by_nodeid(nodeid)?)?;
+        // The kernel forgets what it did not ask for.
+        if entry.nodeid == nodeid { Ok(entry) } else { Err(Errno::ESTALE) }
+    }
+
+    pub(super) fn do_lookup_parent(&self, nodeid: NodeId) -> Result<Entry> {
+        if !self.settings.exports || nodeid == NodeId::ROOT {
+            return Err(Errno::ESTALE);
+        }
+        self.entry_without_name(self.inodes.found_parent(nodeid)?)
+    }
+
+    fn entry_without_name(&self, found: Found) -> Result<Entry> {
+        let stat = found.stat;
+        let nodeid = self.inodes.acquire(found, None, Keep::Fd)?;
+        let attributes = self.attributes(nodeid, &stat);
+        Ok(Entry { nodeid, generation: 0, entry_valid: Duration::ZERO, attributes })
     }
 
     /// The reply for what was found at `place`; counts a lookup.

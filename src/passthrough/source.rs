@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -21,6 +21,7 @@ use super::submounts::{self, Submount};
 use crate::coherence::{Prospect, Upkeep};
 use crate::config::{Config, DataMode, Locality, MountOptions, Profile, ReplicaTrust};
 use crate::locality::Replicas;
+use crate::mountinfo::MountTable;
 use crate::sys::handle::FileHandle;
 use crate::sys::mount::{SourceRoot, open_source};
 use crate::sys::objfd;
@@ -66,6 +67,9 @@ pub(super) struct Settings {
     pub(super) xattr: bool,
     /// Reads do not change access times.
     pub(super) noatime: bool,
+    /// A nodeid is a handle of the source's, and all of its file system is the source's: the kernel may hand
+    /// out file handles that last.
+    pub(super) exports: bool,
     /// Stacking depth to announce with passthrough.
     pub(super) stack_depth: u32,
     /// The source keeps blocks back for root.
@@ -174,6 +178,7 @@ impl Local {
             opens_by_itself: config.profile == Profile::ReadMostly,
             xattr: config.xattr,
             noatime: config.mount.noatime || inherited.noatime,
+            exports: others.is_empty() && inodes.are_handles() && is_whole(&config.source),
             stack_depth: if kinds().any(is_stacked) { 2 } else { 1 },
             has_reserve: kinds().any(|kind| kind == EXT4_SUPER_MAGIC),
             opens_surely: handles_work && LOCAL.contains(&kind),
@@ -282,6 +287,12 @@ fn find_replicas(config: &Config, mount: &File) -> std::result::Result<Replicas,
         ),
         false => Ok(replicas),
     }
+}
+
+/// Whether `source` is the root of its file system: then all that a handle of it may name lies inside.
+fn is_whole(source: &Path) -> bool {
+    let table = MountTable::read().unwrap_or_default();
+    table.top_at(source).is_some_and(|mount| mount.root == Path::new("/"))
 }
 
 /// Whether inodes can be reopened by handle: the source has handles and we may use them.

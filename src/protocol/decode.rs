@@ -25,7 +25,7 @@ pub struct Malformed {
 
 /// One component of a path: not empty, no slash, not `.` or `..`.
 ///
-/// The kernel sends nothing else without EXPORT_SUPPORT; checking it here keeps every name inside
+/// The kernel sends nothing else but to ask by a file handle; checking it here keeps every name inside
 /// its directory whatever is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name<'a>(&'a CStr);
@@ -110,6 +110,10 @@ pub enum Operation<'a> {
     Lookup {
         name: Name<'a>,
     },
+    /// LOOKUP of `.`: by a file handle.
+    LookupSelf,
+    /// LOOKUP of `..`: of a directory that a file handle led to.
+    LookupParent,
     Forget(&'a abi::ForgetIn),
     BatchForget(&'a [abi::ForgetOne]),
     Getattr(&'a abi::GetattrIn),
@@ -266,7 +270,11 @@ fn operation<'a>(opcode: Opcode, frame: Frame<'a>, dialect: Dialect) -> Parsed<O
     use Operation as Op;
     let Frame { argument, payload, .. } = frame;
     Ok(match opcode {
-        Opcode::Lookup => Op::Lookup { name: only_name(payload)? },
+        Opcode::Lookup => match payload {
+            b".\0" => Op::LookupSelf,
+            b"..\0" => Op::LookupParent,
+            _ => Op::Lookup { name: only_name(payload)? },
+        },
         Opcode::Forget => Op::Forget(fixed(argument)?),
         Opcode::BatchForget => Op::BatchForget(forgets(fixed(argument)?, payload)?),
         Opcode::Getattr => Op::Getattr(fixed(argument)?),

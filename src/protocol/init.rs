@@ -135,7 +135,11 @@ pub fn refusal(flag: InitFlags) -> &'static str {
         }
         InitFlags::FILE_OPS => "no version of Linux has used it",
         InitFlags::ATOMIC_O_TRUNC | InitFlags::DONT_MASK => "the file system does not ask for it",
-        InitFlags::EXPORT_SUPPORT => "lookups of \".\" and \"..\" are not served",
+        InitFlags::EXPORT_SUPPORT => {
+            "a nodeid is no handle for good here: the source is no file system as a whole, or its handles \
+             are too long"
+        }
+        InitFlags::NO_EXPORT_SUPPORT => "file handles last: superseded by EXPORT_SUPPORT",
         InitFlags::SPLICE_WRITE | InitFlags::SPLICE_MOVE | InitFlags::SPLICE_READ => {
             "tells what the device can do; nothing to answer"
         }

@@ -15,7 +15,7 @@ fn a_wrong_line_is_code_2_and_says_what_would_be_right() {
         (&["/s", "/m", "-o", "data=fast"], &["'fast'", "auto, passthrough, splice or copy"]),
         (&["/s", "/m", "-o", "data=splice,transport=uring"], &["--data splice", "--transport dev"]),
         (&["/s", "/m", "--workers=0"], &["'0'", "from 1 to 1024"]),
-        (&["/s", "/m", "-o", "remount,rw"], &["'remount'", "unmount it and mount again"]),
+        (&["/s", "/m", "-o", "sync,rw"], &["'sync'", "mount the source with it"]),
         (&["umuont", "/m"], &["'umuont'", "'umount'"]),
         (&["/s"], &["<MOUNTPOINT>"]),
         (&["stats"], &["mount point is missing"]),

@@ -238,6 +238,8 @@ impl World {
                 list.iter().for_each(|one| self.forgotten(one.nodeid, one.nlookup));
             }
             Operation::Lookup { .. }
+            | Operation::LookupSelf
+            | Operation::LookupParent
             | Operation::Symlink { .. }
             | Operation::Mknod { .. }
             | Operation::Mkdir { .. }

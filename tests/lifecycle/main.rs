@@ -13,6 +13,7 @@ mod common;
 mod cycles;
 mod death;
 mod endings;
+mod handles;
 mod launch;
 mod leaving;
 mod limits;
@@ -53,6 +54,8 @@ const TESTS: &[(&str, Body)] = &[
     ("death::waiting_client_killed", death::waiting_client_killed),
     ("endings::of_rings", endings::of_rings),
     ("endings::of_dev", endings::of_dev),
+    ("handles::last", handles::last),
+    ("handles::of_a_part", handles::of_a_part),
     ("leaving::busy", leaving::busy),
     ("leaving::lazily", leaving::lazily),
     ("leaving::terminated_then_closed", leaving::terminated_then_closed),

@@ -9,8 +9,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{fstat, fstatat};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::time::{ClockId, clock_gettime};
 
 use super::known::{Key, Scheme, Way};
@@ -94,6 +95,36 @@ impl InodeTable {
         }
         let object = Object::Handle(FileHandle::of(fd.as_fd())?);
         Ok(Found { part, object, stat: fstat(fd)? })
+    }
+
+    /// What a nodeid stands for, whether the kernel knows it or not; where nodeids are handles.
+    pub(in crate::passthrough) fn found_by_nodeid(&self, nodeid: NodeId) -> Result<Found> {
+        if nodeid == NodeId::ROOT {
+            let root = self.root.open_fd().ok_or(Errno::ESTALE)?;
+            return Found::new(Part::MAIN, root.try_clone().map_err(|_| Errno::EMFILE)?);
+        }
+        if !self.scheme.is_counted(nodeid) {
+            return Err(Errno::ESTALE);
+        }
+        // A deleted one may live on here while somebody has it open.
+        match self.live(nodeid).and_then(|inode| inode.open_fd()) {
+            Some(fd) => Found::new(
+                Part::MAIN,
+                self.make_room(|| fd.try_clone().map_err(|_| Errno::EMFILE))?,
+            ),
+            None => Found::new(Part::MAIN, self.open_path(&Scheme::handle(nodeid))?),
+        }
+    }
+
+    /// The directory that a directory is in.
+    pub(in crate::passthrough) fn found_parent(&self, nodeid: NodeId) -> Result<Found> {
+        let directory = match self.found_by_nodeid(nodeid)?.object {
+            Object::Fd(fd) => fd,
+            Object::Handle(handle) => self.open_path(&handle)?,
+        };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let parent = self.make_room(|| openat(&directory, c"..", flags, Mode::empty()))?;
+        Found::new(Part::MAIN, parent)
     }
 
     /// The same for a file that has no name.

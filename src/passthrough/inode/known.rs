@@ -78,13 +78,13 @@ impl Scheme {
         self == Scheme::Number && (nodeid.0 << 32 != 0 || nodeid.0 == ONE)
     }
 
-    /// The key of a nodeid that is a number and a generation.
+    /// The handle of a nodeid that is a number and a generation.
     #[expect(clippy::cast_possible_truncation, reason = "the halves of 64 bits")]
-    fn key(nodeid: NodeId) -> Key {
-        Key::Handle(match (nodeid.0 as u32, (nodeid.0 >> 32) as u32) {
+    pub(super) fn handle(nodeid: NodeId) -> FileHandle {
+        match (nodeid.0 as u32, (nodeid.0 >> 32) as u32) {
             (0, 1) => FileHandle::from_ino32(1, 0),
             (ino, generation) => FileHandle::from_ino32(ino, generation),
-        })
+        }
     }
 }
 
@@ -165,7 +165,7 @@ impl Known {
     /// What a nodeid stands for, if it is known.
     pub(super) fn key(&self, nodeid: NodeId) -> Option<Key> {
         match self.scheme.is_counted(nodeid) {
-            true => self.counts.contains_key(&nodeid).then(|| Scheme::key(nodeid)),
+            true => self.counts.contains_key(&nodeid).then(|| Key::Handle(Scheme::handle(nodeid))),
             false => self.records.by_id.get(&nodeid).map(|record| record.key),
         }
     }

@@ -171,6 +171,11 @@ fn a_name_is_one_component_of_a_path() {
         for name in bad {
             let body = [&before[..], name, after].concat();
             let context = String::from_utf8_lossy(name);
+            // The one request that may ask for them: by a file handle.
+            if opcode == Opcode::Lookup as u32 && matches!(name, b".\0" | b"..\0") {
+                assert_eq!(fault(&request(opcode, &body)), None, "{context:?}");
+                continue;
+            }
             assert_eq!(fault(&request(opcode, &body)), lie(opcode, NOT_A_NAME), "{context:?}");
         }
         for name in [&b"...\0"[..], b".a\0", b"..a\0", b"\xff\xfe\0", b" \0", b"a\\b\0"] {
