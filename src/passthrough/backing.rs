@@ -27,10 +27,10 @@ use crate::config::DataMode;
 use crate::fs::{BackingId, Kernel, Negotiated};
 use crate::sys::{caller, objfd};
 
-/// The user and group that own nothing (`/proc/sys/fs/overflowuid`).
-const NOBODY: u32 = 65534;
+/// A user and group of whom nobody has heard: a file system's reserve may be 65534's.
+pub(super) const NOBODY: u32 = u32::MAX - 2;
 
-const STATX_ATTR_APPEND: u64 = 0x20;
+pub(super) const STATX_ATTR_APPEND: u64 = 0x20;
 /// Files that ext4 and its like may refuse to open though they are there: encrypted, with verity.
 const STATX_ATTR_GUARDED: u64 = 0x800 | 0x10_0000;
 
@@ -44,6 +44,8 @@ pub(super) enum IoMode {
     Direct(BackingId),
     /// READ and WRITE requests, through FUSE's page cache.
     Cached,
+    /// READ and WRITE requests past it. The kernel maps nothing that is shared.
+    Unmapped,
 }
 
 /// What is best for an open that is the first of its inode.
@@ -54,6 +56,8 @@ pub(super) enum Preferred {
     /// registrar's credentials, and so can not tell who may keep set-user-id and set-group-id; and
     /// they are another open file of the source, whose close is not the writer's.
     Cached,
+    /// By requests, and without a mapping, through which more would be possible.
+    Unmapped,
 }
 
 /// How the opens of one inode do their I/O at the moment.
@@ -155,6 +159,11 @@ impl OpenState {
     /// One more open: as those that there are, else as `preferred`. `register` is asked for a
     /// backing file if one is needed for the first time.
     fn open(&mut self, preferred: Preferred, register: impl FnOnce() -> Option<Backing>) -> IoMode {
+        if preferred == Preferred::Unmapped && self.passthrough == 0 {
+            // Nor is it read through what was registered before it had to be so.
+            self.backing = None;
+            return IoMode::Unmapped;
+        }
         let decided_otherwise = preferred == Preferred::Cached && self.passthrough == 0;
         if self.cached == 0 && !decided_otherwise {
             if self.backing.is_none() {
@@ -165,7 +174,7 @@ impl OpenState {
                 self.kept = false;
                 return match preferred {
                     Preferred::Passthrough => IoMode::Passthrough(backing.id),
-                    Preferred::Cached => IoMode::Direct(backing.id),
+                    _ => IoMode::Direct(backing.id),
                 };
             }
         }
@@ -192,6 +201,7 @@ impl OpenState {
         match mode {
             IoMode::Passthrough(_) | IoMode::Direct(_) => self.passthrough -= 1,
             IoMode::Cached => self.cached -= 1,
+            IoMode::Unmapped => {}
         }
     }
 }

@@ -12,8 +12,9 @@ use nix::sys::stat::fstat;
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{Whence, fdatasync, fsync, lseek, syncfs};
 
-use super::backing::IoMode;
+use super::backing::{IoMode, NOBODY};
 use super::handle::OpenFile;
+use super::open::wire_flags;
 use super::{Local, shared};
 use crate::abi;
 use crate::fs::{Caller, Data, Fh, IoctlBuffers, NodeId, Result};
@@ -109,20 +110,25 @@ impl Local {
         }
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let written_back = args.write_flags & abi::WRITE_CACHE != 0;
-        let _as_caller = match written_back {
-            // Nobody in particular: the kernel writes a page back when it likes.
-            true => None,
-            false => Some(impersonate(caller.uid, caller.gid)?),
+        let _as_writer = match (written_back, self.settings.kernel_checks) {
+            (false, _) => Some(impersonate(caller.uid, caller.gid)?),
+            // Nobody in particular: the kernel writes a page back when it likes. Whose it was is not known,
+            // and so it gets nothing that is kept back for root.
+            (true, true) if self.settings.has_reserve => Some(impersonate(NOBODY, NOBODY)?),
+            (true, _) => None,
         };
         if is_misaligned {
             return self.write_misaligned(&open, &file, data, args.offset);
         }
         all_of(data.len(), |taken| {
             let offset = position(args.offset, taken)?;
-            // A page that is written back belongs where it is, not behind the end.
-            match written_back && open.flags.contains(OFlag::O_APPEND) {
-                true => write_back(&file, &data[taken..], offset),
-                false => pwrite(&file, &data[taken..], offset),
+            // A page that is written back belongs where it is, not behind the end; and fcntl may have made
+            // a file another that appends, or that no longer does.
+            let appends = !written_back && wire_flags(args.flags).contains(OFlag::O_APPEND);
+            match (open.flags.contains(OFlag::O_APPEND), appends) {
+                (true, false) => write_at(&file, &data[taken..], offset),
+                (false, true) => objfd::pwrite_as_told(file.as_fd(), &data[taken..], offset, true),
+                _ => pwrite(&file, &data[taken..], offset),
             }
         })
     }
@@ -135,7 +141,7 @@ impl Local {
     ) -> Result<Option<u32>> {
         let (open, file) = self.file(Fh(args.fh))?;
         // splice(2) does not append.
-        if open.flags.contains(OFlag::O_APPEND)
+        if open.flags.union(wire_flags(args.flags)).contains(OFlag::O_APPEND)
             || args.write_flags & abi::WRITE_CACHE != 0
             || !open.is_aligned(args.flags, args.offset, args.size)
         {
@@ -276,9 +282,9 @@ fn all_of(size: usize, mut write: impl FnMut(usize) -> Result<usize>) -> Result<
     u32::try_from(taken).map_err(|_| Errno::EIO)
 }
 
-/// Writes a page back to where it came from, though the file was opened to append.
-fn write_back(file: &File, data: &[u8], offset: i64) -> Result<usize> {
-    match objfd::pwrite_noappend(file.as_fd(), data, offset) {
+/// Writes to where it says, though the file was opened to append.
+fn write_at(file: &File, data: &[u8], offset: i64) -> Result<usize> {
+    match objfd::pwrite_as_told(file.as_fd(), data, offset, false) {
         // RWF_NOAPPEND came with Linux 6.9.
         Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {
             let file = objfd::reopen(file.as_fd(), OFlag::O_WRONLY)?;

@@ -12,7 +12,7 @@ use nix::sys::stat::{FileStat, fstat};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::close;
 
-use super::backing::{Candidate, DataPath, IoMode, Preferred};
+use super::backing::{Candidate, DataPath, IoMode, Preferred, STATX_ATTR_APPEND};
 use super::handle::OpenFile;
 use super::inode::{Found, Inode, Keep, Part, Place};
 use super::namespace::{prepare, split};
@@ -72,7 +72,7 @@ impl Local {
         };
         let preferred = match read_only {
             true => Preferred::Passthrough,
-            false => self.preferred(nodeid, fstat(&fd)?.st_mode),
+            false => self.preferred_now(nodeid, &fd)?,
         };
         if !flags.contains(OFlag::O_TRUNC) {
             self.await_readers(&inode, preferred)?;
@@ -204,6 +204,7 @@ impl Local {
             IoMode::Passthrough(id) => (OpenFlags::PASSTHROUGH, Some(id)),
             IoMode::Direct(id) => (OpenFlags::PASSTHROUGH | OpenFlags::DIRECT_IO, Some(id)),
             IoMode::Cached => (OpenFlags::empty(), None),
+            IoMode::Unmapped => (OpenFlags::DIRECT_IO, None),
         };
         // Closing a local file has nothing to tell. But bytes that were written through a mapping of
         // FUSE's page cache reach the source by the last close.
@@ -282,6 +283,16 @@ impl Local {
         close(self.inodes.make_room(|| file.as_fd().try_clone_to_owned().map_err(raw))?)
     }
 
+    /// What is best for writing a file that is open. One that only grows is not mapped, natively neither,
+    /// though it may have been registered as a backing file before it was one.
+    fn preferred_now(&self, nodeid: NodeId, fd: &OwnedFd) -> Result<Preferred> {
+        let stat = objfd::statx(fd.as_fd(), 0, libc::STATX_MODE)?;
+        match stat.attributes & STATX_ATTR_APPEND != 0 {
+            true => Ok(Preferred::Unmapped),
+            false => Ok(self.preferred(nodeid, stat.mode.into())),
+        }
+    }
+
     /// What is best for writing a file of this mode.
     fn preferred(&self, nodeid: NodeId, mode: u32) -> Preferred {
         match self.closing_tells(nodeid) || mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
@@ -324,7 +335,8 @@ fn await_release(busy: impl Fn() -> bool) -> Result<()> {
 
 /// Whether an open lets its caller store to the source's file without that FUSE's inode knows.
 fn stores(mode: IoMode, flags: OFlag) -> bool {
-    mode != IoMode::Cached && flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
+    let behind = matches!(mode, IoMode::Passthrough(_) | IoMode::Direct(_));
+    behind && flags & OFlag::O_ACCMODE != OFlag::O_RDONLY
 }
 
 fn raw(error: std::io::Error) -> Errno {
@@ -332,7 +344,7 @@ fn raw(error: std::io::Error) -> Errno {
 }
 
 /// Flags of open(2) as the kernel passes them on.
-fn wire_flags(flags: u32) -> OFlag {
+pub(super) fn wire_flags(flags: u32) -> OFlag {
     OFlag::from_bits_retain(flags.cast_signed())
 }
 

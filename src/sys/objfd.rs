@@ -276,16 +276,18 @@ pub(crate) fn ioctl(fd: BorrowedFd<'_>, cmd: u32, argument: &mut [u8; 64]) -> Re
     Errno::result(result)
 }
 
-/// pwritev2(2) with RWF_NOAPPEND: at `offset` even if the file was opened with O_APPEND.
-pub(crate) fn pwrite_noappend(
+/// pwritev2(2) that appends, or writes at `offset`, whichever the file was opened for.
+pub(crate) fn pwrite_as_told(
     fd: BorrowedFd<'_>,
     data: &[u8],
     offset: i64,
+    appends: bool,
 ) -> Result<usize, Errno> {
     const RWF_NOAPPEND: libc::c_int = 0x20;
+    let flags = if appends { libc::RWF_APPEND } else { RWF_NOAPPEND };
     let iov = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
     // SAFETY: one iovec over `len` bytes that the kernel only reads; both outlive the call.
-    let count = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const iov, 1, offset, RWF_NOAPPEND) };
+    let count = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const iov, 1, offset, flags) };
     size(count)
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Known {
     pub(crate) native: Option<String>,
     /// On the mount, likewise.
     pub(crate) mounted: Option<String>,
-    /// The data mode in which it shows; `None` is every one.
+    /// The data modes in which it shows; `None` is every one.
     pub(crate) only: Option<String>,
 }
 

@@ -7,6 +7,7 @@ use crate::trace::Trace;
 behaviours! {
     Needs::Any => [
         flock_between_descriptors,
+        locks_hold_on_one_side,
         flock_between_processes,
         flock_goes_with_the_last_close,
         flock_of_a_duplicate,
@@ -30,6 +31,13 @@ behaviours! {
         locks_on_an_unlinked_file,
         many_waiters,
     ];
+}
+
+fn locks_hold_on_one_side(t: &mut Trace) {
+    t.ok("open a f rw,creat 644");
+    t.ok("flock a ex,nb");
+    t.behind().ok("open b f rw");
+    t.behind().known("locks", "flock b ex,nb");
 }
 
 fn flock_between_descriptors(t: &mut Trace) {

@@ -106,13 +106,14 @@ const STACKED: Setting = setting("uring", "passthrough", "stacked", "");
 /// What is played on it: whatever reads and writes, and the names of it.
 const ON_STACKED: &[&str] =
     &["attr", "open", "data", "mmap", "dir", "names", "rename", "xattr", "alloc", "mixing"];
-/// Save for these: FUSE takes O_DIRECT at any offset, and one that waits a second for each of many
-/// changes below is too slow.
+/// Save for these: FUSE takes O_DIRECT at any offset, seeks without what is still to be written back, and
+/// one that waits a second for each of many changes below is too slow.
 const NOT_ON_STACKED: &[&str] = &[
     "direct_unaligned",
     "direct_unaligned_over_holes",
     "direct_unaligned_in_part",
     "direct_vector_of_odd_parts",
+    "seeking_what_was_stored",
     "every_pair_closed_in_between",
 ];
 
@@ -158,9 +159,11 @@ const NOT_FOR_USERS: &[&str] = &[
     "devices_can_be_used",
     "device_numbers",
     "immutable_files",
+    "immutable_files_seem_writable",
     "immutable_directories",
     "append_only_files",
     "append_only_files_after_fcntl",
+    "append_only_files_and_mappings",
     "append_only_directories",
     "running_a_program",
     "modes_and_owners",

@@ -17,6 +17,7 @@ behaviours! {
         closing_reaches_the_backing,
         tail_of_the_last_page,
         growing_under_a_mapping,
+        seeking_what_was_stored,
         truncating_under_a_mapping,
         mapping_refusals,
         mapping_a_hole,
@@ -163,6 +164,16 @@ fn tail_of_the_last_page(t: &mut Trace) {
     t.ok("ftruncate f 20");
     t.is("pread f 0 5", "hello");
     t.behind().is("stat f", "reg 644 0:0 n1 s20*");
+}
+
+fn seeking_what_was_stored(t: &mut Trace) {
+    t.ok("open f f rw,creat 644");
+    t.ok("ftruncate f 1M");
+    t.ok("mmap m f 0 1M shared rw");
+    t.ok("store m 300000 there");
+    t.known("mapped-seek", "seek f 0 data");
+    t.ok("msync m");
+    t.is("seek f 0 data", "299008");
 }
 
 fn growing_under_a_mapping(t: &mut Trace) {

@@ -16,6 +16,7 @@ behaviours! {
         append_writes_at_the_end,
         append_from_two_descriptors,
         append_set_later_by_fcntl,
+        append_cleared_by_fcntl,
         concurrent_appends_lose_nothing,
         reopening_through_proc,
         duplicated_descriptors_share_the_offset,
@@ -176,6 +177,21 @@ fn append_set_later_by_fcntl(t: &mut Trace) {
     t.ok("setfl w r");
     t.ok("pwrite w 1 E");
     t.is("get f", "JElloend");
+}
+
+fn append_cleared_by_fcntl(t: &mut Trace) {
+    t.ok("put f hello");
+    t.ok("open w f rw,append");
+    t.ok("write w end");
+    t.ok("setfl w r");
+    t.ok("pwrite w 1 E");
+    let seen = std::fs::read_to_string(t.path("f")).map_err(|error| error.to_string());
+    t.known_answer("setfl", "what is written once a file no longer appends", &seen);
+    t.ok("setfl w append");
+    t.ok("write w last");
+    let appends = std::fs::read(t.path("f")).is_ok_and(|content| content.ends_with(b"last"));
+    t.check("it appends again", appends);
+    t.ok("unlink f");
 }
 
 fn concurrent_appends_lose_nothing(t: &mut Trace) {

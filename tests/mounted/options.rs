@@ -27,6 +27,7 @@ behaviours! {
         appending_when_full,
         directories_when_full,
         full_disk_under_a_mapping,
+        full_disk_under_a_mapped_hole,
     ];
 }
 
@@ -332,4 +333,26 @@ fn full_disk_under_a_mapping(t: &mut Trace) {
     t.ok("msync m");
     t.is("pread m 0 22", "over-what-is-allocated");
     t.ok("ftruncate f 0");
+}
+
+fn full_disk_under_a_mapped_hole(t: &mut Trace) {
+    t.ok("open f f rw,creat 644");
+    t.ok("open s s rw,creat 666");
+    t.ok("ftruncate s 8192");
+    fill(t, "f");
+    t.ok("fsync f");
+    t.ok("open g g rw,creat 644");
+    // The last blocks as well, which may be less than was asked for at a time.
+    let last = |number: usize| format!("pwrite g {} pat:{number}:1024", number * 4096);
+    (0..10_000).find(|number| t.run_quietly(&last(*number)).is_err());
+    t.ok("fsync g");
+    t.open_to_all();
+    t.user(SECOND).ok("open s s rw");
+    t.user(SECOND).ok("mmap m s 0 8192 shared rw");
+    t.user(SECOND).known("mapped-full", "store m 4096 nowhere");
+    t.dismiss(SECOND);
+    t.run_quietly("fsync s").ok();
+    t.ok("ftruncate f 0");
+    t.ok("fsync f");
+    t.behind().is("get s", "zeros:8192");
 }

@@ -35,6 +35,7 @@ behaviours! {
         immutable_directories,
         append_only_files,
         append_only_files_after_fcntl,
+        append_only_files_and_mappings,
         append_only_directories,
         unknown_ioctls,
         running_a_script,
@@ -51,6 +52,7 @@ behaviours! {
         watches_tell_of_the_mount_only,
         epoll_takes_a_file,
     ];
+    Needs::Users => [immutable_files_seem_writable];
 }
 
 fn fifo_between_processes(t: &mut Trace) {
@@ -270,6 +272,15 @@ fn immutable_files(t: &mut Trace) {
     t.is("get f", "hello-again");
 }
 
+fn immutable_files_seem_writable(t: &mut Trace) {
+    t.ok("put f hello");
+    t.ok("open x f r");
+    t.ok("setflags x immutable");
+    t.known("immutable-access", "access f w");
+    t.err("open y f w", "EPERM");
+    t.ok("setflags x -");
+}
+
 fn immutable_directories(t: &mut Trace) {
     t.ok("mkdir d 755");
     t.ok("put d/f hello");
@@ -331,6 +342,25 @@ fn append_only_files_after_fcntl(t: &mut Trace) {
     t.is("pread r 0 5", "hello");
     t.ok("setflags x -");
     t.ok("truncate f 5");
+}
+
+fn append_only_files_and_mappings(t: &mut Trace) {
+    t.ok("put f hello");
+    t.ok("append f more");
+    t.ok("open x f r");
+    t.ok("setflags x append");
+    t.ok("close x");
+    t.ok("open a f rw,append");
+    t.known("append-only-mappings", "mmap k a 0 4096 shared rw");
+    if t.run_quietly("mmap m a 0 4096 shared rw").is_ok() {
+        t.run_quietly("store m 0 XXXXX").ok();
+        t.run_quietly("msync m").ok();
+    }
+    t.run_quietly("close a").ok();
+    t.is("get f", "hellomore");
+    t.behind().is("get f", "hellomore");
+    t.ok("open x f r");
+    t.ok("setflags x -");
 }
 
 fn append_only_directories(t: &mut Trace) {

@@ -132,8 +132,8 @@ impl Trace {
     /// The same for the `answer` to something that is no line.
     pub(crate) fn known_answer(&mut self, id: &str, what: &str, answer: &Result<String, String>) {
         let entry = known::find(id);
-        let shows =
-            self.stage.fuse && entry.only.as_ref().is_none_or(|mode| *mode == self.stage.data);
+        let shows = self.stage.fuse
+            && entry.only.as_ref().is_none_or(|modes| modes.contains(&self.stage.data));
         let expected = if shows { &entry.mounted } else { &entry.native };
         let expected = expected.as_ref().unwrap_or_else(|| panic!("{id} has no answers to expect"));
         if short(answer) != *expected && !long(answer).starts_with(expected) {

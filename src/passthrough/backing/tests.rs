@@ -152,9 +152,13 @@ impl Iomode {
     fn accepts(&self, mode: IoMode) -> bool {
         let backing = |mode: &IoMode| match mode {
             IoMode::Passthrough(id) | IoMode::Direct(id) => Some(*id),
-            IoMode::Cached => None,
+            IoMode::Cached | IoMode::Unmapped => None,
         };
-        self.open.iter().all(|other| backing(other) == backing(&mode))
+        // It goes with what it finds, but with a backing file, and nobody minds it.
+        let minded = |other: &&IoMode| **other != IoMode::Unmapped;
+        self.open.iter().filter(minded).all(|other| {
+            backing(other) == backing(&mode) || mode == IoMode::Unmapped && backing(other).is_none()
+        })
     }
 }
 
@@ -172,9 +176,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        any::<(bool, bool)>().prop_map(|(passthrough, possible)| match passthrough {
-            true => Step::Open(Preferred::Passthrough, possible),
-            false => Step::Open(Preferred::Cached, possible),
+        (0..3_usize, any::<bool>()).prop_map(|(preferred, possible)| {
+            let all = [Preferred::Passthrough, Preferred::Cached, Preferred::Unmapped];
+            Step::Open(all[preferred], possible)
         }),
         any::<bool>().prop_map(Step::Read),
         any::<Index>().prop_map(Step::Close),
@@ -213,7 +217,8 @@ proptest! {
                 _ => {}
             }
             prop_assert!(state.cached == 0 || state.passthrough == 0);
-            let unreleased = kernel.open.len() + on_the_way.len();
+            let counted = kernel.open.iter().chain(&on_the_way);
+            let unreleased = counted.filter(|mode| **mode != IoMode::Unmapped).count();
             prop_assert_eq!((state.cached + state.passthrough) as usize, unreleased);
             prop_assert!(ids.registered() <= 1, "one id per inode");
         }
