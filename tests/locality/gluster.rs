@@ -337,7 +337,8 @@ fn tortured(ground: &Ground, volume: &str) -> Result<(), String> {
     let _in_place = (volume == "dist").then(|| ground.alone_on_dist());
     let daemon = ground.daemon(volume);
     let there = ground.there(volume);
-    let (reads, writes) = torture::run(&daemon.mountpoint, [&there, &daemon.mountpoint])?;
+    let (reads, writes) =
+        torture::run(&daemon.mountpoint, [&there, &daemon.mountpoint], |_| false)?;
     let found = locality(daemon)?;
     eprintln!("{volume}: {reads} reads and {writes} writes; {found:?}");
     expect("nothing was read locally", found.replica_reads > 0)?;

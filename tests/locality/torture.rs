@@ -51,6 +51,7 @@ fn versions(bytes: &[u8], file: u64, at: u64) -> Result<(u64, u64), String> {
 struct World<'a> {
     read: &'a Path,
     write: [&'a Path; 2],
+    transient: fn(&io::Error) -> bool,
     /// Of each file, the version that is being written or was last.
     begun: Vec<AtomicU64>,
     over: AtomicBool,
@@ -60,11 +61,16 @@ struct World<'a> {
 
 /// Has readers of `read` and writers of both mounts in `write` at the same files; tells how many reads and
 /// writes there were. One file of three is written through `write[1]`; of three, one is replaced as a
-/// whole.
-pub(crate) fn run(read: &Path, write: [&Path; 2]) -> Result<(u64, u64), String> {
+/// whole. What is `transient` of the errors of writers is not the end: they try again for a while.
+pub(crate) fn run(
+    read: &Path,
+    write: [&Path; 2],
+    transient: fn(&io::Error) -> bool,
+) -> Result<(u64, u64), String> {
     let world = World {
         read,
         write,
+        transient,
         begun: (0..FILES).map(|_| AtomicU64::new(0)).collect(),
         over: AtomicBool::new(false),
         reads: AtomicU64::new(0),
@@ -125,27 +131,46 @@ impl World<'_> {
             version += 1;
             self.begun[usize::try_from(file).expect("few")].store(version, SeqCst);
             let first = next(&mut seed) % BLOCKS;
-            if file % 3 == 2 {
-                let new = folder.join(format!("torture-new-{file}"));
-                let all: Vec<u8> = (0..BLOCKS).flat_map(|at| block(file, at, version)).collect();
-                fs::write(&new, all)?;
-                fs::rename(&new, &path)?;
-            } else {
-                let open = OpenOptions::new().write(true).open(&path)?;
-                for at in first..(first + 8).min(BLOCKS) {
-                    open.write_all_at(&block(file, at, version), at * BLOCK as u64)?;
+            self.persistently(|| {
+                if file % 3 == 2 {
+                    let new = folder.join(format!("torture-new-{file}"));
+                    let all: Vec<u8> =
+                        (0..BLOCKS).flat_map(|at| block(file, at, version)).collect();
+                    fs::write(&new, all)?;
+                    return fs::rename(&new, &path);
                 }
-            }
+                let open = OpenOptions::new().write(true).open(&path)?;
+                let mut blocks = first..(first + 8).min(BLOCKS);
+                blocks.try_for_each(|at| {
+                    open.write_all_at(&block(file, at, version), at * BLOCK as u64)
+                })
+            })?;
             self.writes.fetch_add(1, SeqCst);
             // Time to be found as it is.
             thread::sleep(Duration::from_millis(next(&mut seed) % 400));
         }
         // The last version is everywhere.
-        let open = OpenOptions::new().write(true).open(&path)?;
-        for at in 0..BLOCKS {
-            open.write_all_at(&block(file, at, version), at * BLOCK as u64)?;
+        self.persistently(|| {
+            let open = OpenOptions::new().write(true).open(&path)?;
+            for at in 0..BLOCKS {
+                open.write_all_at(&block(file, at, version), at * BLOCK as u64)?;
+            }
+            open.sync_all()
+        })
+    }
+
+    /// Writes again what was refused for a reason that passes.
+    fn persistently(&self, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        let began = Instant::now();
+        loop {
+            match write() {
+                Err(error) if (self.transient)(&error) && began.elapsed() < SETTLES_WITHIN => {
+                    eprintln!("a writer is refused, and tries again: {error}");
+                    thread::sleep(Duration::from_millis(200));
+                }
+                written => return written,
+            }
         }
-        open.sync_all()
     }
 
     fn read(&self, seed: u64) -> Result<(), String> {
