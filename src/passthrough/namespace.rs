@@ -38,8 +38,12 @@ impl Local {
             return Err(Errno::ESTALE);
         }
         let entry = self.entry_without_name(self.inodes.found_by_nodeid(nodeid)?)?;
-        // The kernel forgets what it did not ask for.
-        if entry.nodeid == nodeid { Ok(entry) } else { Err(Errno::ESTALE) }
+        if entry.nodeid != nodeid {
+            // Nobody is told of it, and nobody will forget it.
+            self.inodes.forget(entry.nodeid, 1);
+            return Err(Errno::ESTALE);
+        }
+        Ok(entry)
     }
 
     pub(super) fn do_lookup_parent(&self, nodeid: NodeId) -> Result<Entry> {
