@@ -1,6 +1,7 @@
 //! The `fusewire` command: parses, runs, and turns errors into exit codes.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use fusewire::cli::{self, Command, Study};
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
 fn measured(result: Result<(), StudyError>) -> ExitCode {
     match result {
         Err(error) => {
-            eprintln!("fusewire: {error}");
+            complain(&error);
             error.exit_code().into()
         }
         done => exit(done),
@@ -54,8 +55,13 @@ fn exit<T, E: Display>(result: Result<T, E>) -> ExitCode {
     match result {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fusewire: {error}");
+            complain(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whoever listened may be gone, which changes nothing about how the command ended.
+fn complain(error: &dyn Display) {
+    let _ = writeln!(std::io::stderr(), "fusewire: {error}");
 }

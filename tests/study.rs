@@ -222,6 +222,32 @@ fn an_interrupted_study_keeps_what_it_has_and_goes_on() {
     assert!((0..8).all(|round| cells(round).len() == 6), "every round is whole");
 }
 
+/// As `2>&1 | head -1` does, and a terminal that is closed.
+#[test]
+fn nobody_who_listens_is_no_reason_to_leave_something_behind() {
+    let unheard = |desk: &Desk| {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = desk.command(&["--seed", "3"]);
+        command.arg(desk.path("study.toml")).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(writer).spawn().expect("it runs")
+    };
+    let failing = "[[system]]\nid = \"read-only\"\nkind = \"fusewire\"\n\
+                   arguments = [\"--transport\", \"dev\", \"-o\", \"ro\"]\n[[cells]]";
+    for (study, code) in [(SMALL.to_owned(), 0), (SMALL.replace("[[cells]]", failing), 1)] {
+        let desk = Desk::new(&study);
+        assert_eq!(wait(&mut unheard(&desk)), Some(code));
+        desk.is_clean();
+        assert!(desk.results().join("report.html").exists());
+    }
+    let desk = Desk::new(&SMALL.replace("rounds = 2", "rounds = 400"));
+    let mut child = unheard(&desk);
+    eventually("it measures", || desk.path("results").exists());
+    kill(Pid::from_raw(child.id().try_into().expect("a pid")), Signal::SIGHUP).expect("it runs");
+    assert_eq!(wait(&mut child), Some(129));
+    desk.is_clean();
+}
+
 fn started(command: &mut Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("it runs")

@@ -22,7 +22,7 @@ use super::sample::Sample;
 use super::scratch::complain;
 use super::system::{Native, System};
 use super::uring::Uring;
-use super::{preflight, prepare, runner};
+use super::{preflight, prepare, runner, say};
 use crate::report;
 
 /// Measures, prints and writes the comparison.
@@ -68,7 +68,7 @@ pub fn run(options: &DemoOptions) -> Result<(), StudyError> {
     };
     // A reader that has gone (`| head`) is no failure: the results are written.
     let _ = writeln!(std::io::stdout(), "{shown}");
-    eprintln!("written: {}", folder.display());
+    say::line(format_args!("written: {}", folder.display()));
     undone?;
     summary.failure().map_or(Ok(()), |(count, first)| Err(StudyError::CellsFailed { count, first }))
 }
@@ -96,7 +96,7 @@ fn announce(options: &DemoOptions, cells: &[Cell], steps: &[Step]) {
         .iter()
         .map(|step| progress::expected(&cells[step.cell], step.role, options.seconds))
         .sum();
-    eprintln!(
+    say::line(format_args!(
         "fusewire demo: {} cells x {} rounds (native, fusewire, native), about {} s; {}",
         cells.len(),
         options.rounds,
@@ -105,7 +105,7 @@ fn announce(options: &DemoOptions, cells: &[Cell], steps: &[Step]) {
             Some(dir) => format!("in a new subdirectory of {}", dir.display()),
             None => "on an ext4 image on a loop device".to_owned(),
         }
-    );
+    ));
 }
 
 /// Everything between the making of the backing and its end. The daemon's mount is made and

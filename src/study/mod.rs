@@ -51,6 +51,7 @@ pub mod requests;
 mod run;
 pub mod runner;
 pub mod sample;
+mod say;
 mod scratch;
 mod supervise;
 pub mod system;

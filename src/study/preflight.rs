@@ -14,6 +14,7 @@ use super::error::StudyError;
 use super::fio;
 use super::mounts;
 use super::options::DemoOptions;
+use super::say;
 use super::scratch::PREFIX;
 
 /// What an image grows to beyond the test file: journal, inode tables, the metadata cells.
@@ -125,7 +126,7 @@ pub(crate) fn tell_leftovers() -> Result<(), StudyError> {
     if let Some(told) =
         leftovers(mounts::table()?.iter().map(|mount| mount.mount_point.as_path()), &lives)
     {
-        eprintln!("fusewire: {told}");
+        say::line(format_args!("fusewire: {told}"));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::error::StudyError;
 use super::mounts;
+use super::say;
 
 /// What the names of our directories start with; the process id follows.
 pub(crate) const PREFIX: &str = "fusewire-demo-";
@@ -72,7 +73,7 @@ impl Drop for Scratch {
 /// In a `drop` there is nobody to hand an error to but the user.
 pub(crate) fn complain(result: Result<(), StudyError>) {
     if let Err(error) = result {
-        eprintln!("fusewire: {error}");
+        say::line(format_args!("fusewire: {error}"));
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::StudyError;
 use super::preflight::refuse;
+use super::say;
 use crate::sys::fuse_dev;
 
 const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
@@ -89,7 +90,7 @@ impl Drop for Uring {
         if let Some((switch, before)) = &self.switched
             && let Err(error) = fs::write(switch, before)
         {
-            eprintln!("fusewire: {} is left at Y: {error}", switch.display());
+            say::line(format_args!("fusewire: {} is left at Y: {error}", switch.display()));
         }
     }
 }

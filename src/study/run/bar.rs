@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::super::file::cells::Planned;
 use super::super::file::systems::PlannedSystem;
 use super::super::record::Kind;
+use super::super::say;
 use super::super::work::{Task, Work};
 use super::order::Turn;
 
@@ -94,7 +95,7 @@ impl<'a> Bar<'a> {
         // Where nobody sees a bar a line for each round says the same.
         let begins_round = turn.sequence == 0 || self.turns[turn.sequence - 1].round != turn.round;
         if begins_round && self.bar.is_hidden() {
-            eprintln!("round {round}/{rounds}, {left} left");
+            say::line(format_args!("round {round}/{rounds}, {left} left"));
         }
     }
 
@@ -106,7 +107,7 @@ impl<'a> Bar<'a> {
 
     /// Prints a line above the bar.
     pub(crate) fn say(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| say::line(text));
     }
 }
 

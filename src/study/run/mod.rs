@@ -34,7 +34,7 @@ use super::scratch::complain;
 use super::trace::Tracing;
 use super::uring::Uring;
 use super::work::Work;
-use super::{preflight, prepare};
+use super::{preflight, prepare, say};
 use crate::report;
 
 use bar::Bar;
@@ -438,7 +438,7 @@ fn tell(options: &RunOptions, done: &Done) -> Result<(), StudyError> {
     } else {
         print(&digest.headline.join("\n"));
     }
-    eprintln!("written: {}", done.folder.join(report::study::PAGE).display());
+    say::line(format_args!("written: {}", done.folder.join(report::study::PAGE).display()));
     // That another program can not do something is a result, and no failure of the study.
     failed.retain(|(_, system, _)| !done.others.iter().any(|other| other == system));
     match failed.first() {

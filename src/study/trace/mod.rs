@@ -16,6 +16,7 @@ use nix::mount::{MsFlags, mount, umount};
 pub(crate) use self::layers::Layers;
 use super::error::StudyError;
 use super::preflight::refuse;
+use super::say;
 
 /// Where tracefs is mounted, if it is.
 const USUAL_PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -92,7 +93,8 @@ impl Drop for Tracing {
         if let Some(dir) = self.mounted.take()
             && let Err(errno) = umount(dir.path())
         {
-            eprintln!("fusewire: tracefs is left at {}: {}", dir.path().display(), errno.desc());
+            let (place, why) = (dir.path().display(), errno.desc());
+            say::line(format_args!("fusewire: tracefs is left at {place}: {why}"));
             // Not to be removed through the mount.
             let _ = dir.keep();
         }
@@ -130,7 +132,7 @@ impl Drop for Recording {
             fs::remove_dir(&self.instance).map_err(StudyError::io("remove", &self.instance))
         });
         if let Err(error) = removed {
-            eprintln!("fusewire: {error}");
+            say::line(format_args!("fusewire: {error}"));
         }
     }
 }
