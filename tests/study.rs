@@ -207,8 +207,30 @@ fn an_interrupted_study_keeps_what_it_has_and_goes_on() {
     let text = fs::read_to_string(&path).expect("is there") + "{\"sequence\":";
     fs::write(&path, text).expect("write");
     let folder = desk.results();
-    finish(desk.command(&["--resume"]).arg(&folder)).succeeded();
+    // Where it was begun the command line said, and nobody has to say it again.
+    let resume = || {
+        let mut command = Command::new(binary());
+        command.args(["study", "run", "--resume"]).arg(&folder).env("TMPDIR", desk.path("tmp"));
+        command
+    };
+    fs::rename(desk.path("data"), desk.path("away")).expect("rename");
+    finish(&mut resume()).failed(1, &[&*desk.path("data").to_string_lossy()]);
+    fs::rename(desk.path("away"), desk.path("data")).expect("rename");
+    finish(resume().arg("--dir").arg("/")).failed(1, &["the study began in", "leave out --dir"]);
+    let environment = folder.join("environment.json");
+    let rewrite = |from: &str, to: &str| {
+        let text = fs::read_to_string(&environment).expect("was written");
+        assert!(text.contains(from), "{text}");
+        fs::write(&environment, text.replace(from, to)).expect("write");
+    };
+    rewrite("a directory on", "an island in");
+    finish(&mut resume()).failed(1, &["began on another place (an island in"]);
+    rewrite("an island in", "a directory on");
+    finish(&mut resume()).succeeded();
     desk.is_clean();
+    assert!(!folder.join("resume.json").exists(), "a path of this machine stays in the results");
+    // There is nothing left to do, and to tell it again needs no place.
+    finish(&mut resume()).succeeded();
     let after = desk.samples();
     assert_eq!(after.len(), 48);
     // What made whole cells is as it was; nobody has to know that there was an interruption.

@@ -2,7 +2,7 @@
 //! nothing that was measured is lost, and read again when the study goes on.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -13,10 +13,12 @@ use super::super::environment::Environment;
 use super::super::error::StudyError;
 use super::super::record::{FORMAT, Sample, Study};
 use super::order::Turn;
+use super::resume::Overrides;
 use crate::report::folder::{fresh, to_json};
 
 const STUDY: &str = "study.json";
 const ENVIRONMENT: &str = "environment.json";
+const RESUME: &str = "resume.json";
 const SAMPLES: &str = "samples.jsonl";
 const FILE: &str = "study.toml";
 const RAW: &str = "raw";
@@ -38,6 +40,8 @@ pub(crate) struct Earlier {
     pub(crate) text: String,
     /// `environment.json`.
     pub(crate) environment: Environment,
+    /// `resume.json`, while there is something to go on with.
+    pub(crate) overrides: Overrides,
     /// What had been measured.
     pub(crate) samples: Vec<Sample>,
 }
@@ -49,6 +53,7 @@ impl Folder {
         study: &Study,
         text: &str,
         environment: &Environment,
+        overrides: &Overrides,
     ) -> Result<Self, StudyError> {
         fs::create_dir_all(root).map_err(StudyError::io("create", root))?;
         let date = environment.began.get(..10).unwrap_or("");
@@ -59,6 +64,7 @@ impl Folder {
         fs::create_dir(&raw).map_err(StudyError::io("create", &raw))?;
         let samples = append(&path.join(SAMPLES))?;
         let folder = Folder { path, samples };
+        folder.replace(RESUME, overrides)?;
         folder.write_study(study)?;
         folder.write_environment(environment)?;
         Ok(folder)
@@ -89,7 +95,9 @@ impl Folder {
                 _ => break,
             }
         }
+        let resume = path.join(RESUME);
         Ok(Earlier {
+            overrides: if resume.exists() { read_json(&resume)? } else { Overrides::default() },
             study: read_json(&path.join(STUDY))?,
             text: fs::read_to_string(&file).map_err(StudyError::io("read", &file))?,
             environment: read_json(&path.join(ENVIRONMENT))?,
@@ -120,6 +128,17 @@ impl Folder {
         let line = line(sample)?;
         let path = self.path.join(SAMPLES);
         self.samples.write_all(line.as_bytes()).map_err(StudyError::io("write", &path))
+    }
+
+    /// There is nothing left to go on with.
+    pub(crate) fn finish(&self) -> Result<(), StudyError> {
+        let path = self.path.join(RESUME);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StudyError::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes `study.json`.
@@ -213,11 +232,15 @@ mod tests {
         Sample { sequence, round: 0, cell, system, outcome }
     }
 
+    fn overrides() -> Overrides {
+        Overrides { dir: Some("/some/where".into()), layers: true, ..Overrides::default() }
+    }
+
     fn begun(dir: &Path) -> Folder {
         let environment =
             Environment { began: "2026-01-31T12:00:00Z".into(), ..Environment::default() };
-        let mut folder =
-            Folder::begin(dir, &study(), "name = \"a\"", &environment).expect("can be made");
+        let mut folder = Folder::begin(dir, &study(), "name = \"a\"", &environment, &overrides())
+            .expect("can be made");
         (0..3).for_each(|sequence| folder.keep(&sample(sequence)).expect("can be written"));
         folder
     }
@@ -231,10 +254,15 @@ mod tests {
         let earlier = Folder::read(folder.path()).expect("can be read");
         assert_eq!(earlier.samples, (0..3).map(sample).collect::<Vec<_>>());
         assert_eq!((earlier.study, earlier.text.as_str()), (study(), "name = \"a\""));
+        assert_eq!(earlier.overrides, overrides());
         let mut again = Folder::resume(folder.path(), &earlier.samples[..2]).expect("goes on");
         again.keep(&sample(2)).expect("can be written");
         let text = fs::read_to_string(folder.path().join(SAMPLES)).expect("is there");
         assert_eq!(text.lines().count(), 3);
+        // Whoever looks at results does not learn of our directories.
+        again.finish().and_then(|()| again.finish()).expect("can be removed");
+        let earlier = Folder::read(folder.path()).expect("can be read");
+        assert_eq!(earlier.overrides, Overrides::default());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod neutral;
 mod options;
 mod order;
 mod place;
+mod resume;
 pub(super) mod scene;
 mod taker;
 pub(crate) mod tree;
@@ -43,6 +44,7 @@ use live::LiveExecutor;
 use neutral::Neutral;
 use order::Turn;
 use place::Place;
+use resume::Overrides;
 use taker::{Sink, TurnError};
 
 pub use options::RunOptions;
@@ -71,6 +73,11 @@ pub fn run(options: &RunOptions) -> Result<(), StudyError> {
         return Ok(());
     }
     let earlier = options.resume.as_deref().map(Folder::read).transpose()?;
+    // From here on it makes no difference whether an option was given now or when the study began.
+    let options = &match &earlier {
+        None => options.clone(),
+        Some(earlier) => earlier.overrides.complete(options)?,
+    };
     let mut plan = match &earlier {
         None => plan(options)?,
         Some(earlier) => plan_again(options, earlier)?,
@@ -78,6 +85,12 @@ pub fn run(options: &RunOptions) -> Result<(), StudyError> {
     if options.list {
         print(&list::study(&plan.file, &plan.cells, &plan.systems, options.json));
         return Ok(());
+    }
+    if let (Some(earlier), Some(folder)) = (&earlier, &options.resume)
+        && earlier.samples.len() >= turns(&plan).len()
+    {
+        let (folder, samples) = (folder.clone(), earlier.samples.clone());
+        return tell(options, &Done { folder, samples, others: others(&plan) });
     }
     let interrupt = Interrupt::catch()?;
     let temporary = std::env::temp_dir();
@@ -228,8 +241,7 @@ fn measure(
     if earlier.is_none() {
         calibrate(plan, place, exe, interrupt)?;
     }
-    let takes_part: Vec<Vec<usize>> = plan.cells.iter().map(|cell| part(cell, plan)).collect();
-    let turns = order::order(&takes_part, plan.file.rounds, plan.seed);
+    let turns = turns(plan);
     let study = record::Study {
         format: FORMAT,
         name: plan.file.name.clone(),
@@ -240,6 +252,7 @@ fn measure(
     };
     let (folder, mut environment, kept) = match (earlier, &options.resume) {
         (Some(earlier), Some(path)) => {
+            resume::same_place(&earlier.environment.backing, &place.describe()?)?;
             let mut kept = earlier.samples;
             kept.truncate(order::whole_cells(&turns, kept.len().min(turns.len())));
             (Folder::resume(path, &kept)?, earlier.environment, kept)
@@ -247,7 +260,9 @@ fn measure(
         _ => {
             let environment =
                 Environment { fio, backing: place.describe()?, ..Environment::capture() };
-            let folder = Folder::begin(&options.results, &study, &plan.text, &environment)?;
+            let overrides = Overrides::of(options)?;
+            let folder =
+                Folder::begin(&options.results, &study, &plan.text, &environment, &overrides)?;
             (folder, environment, Vec::new())
         }
     };
@@ -273,10 +288,8 @@ fn measure(
     folder.write_environment(&environment)?;
     match taken {
         Ok(()) => {
-            let is_other = |planned: &&PlannedSystem| planned.system.kind == record::Kind::Command;
-            let others = plan.systems.iter().filter(is_other);
-            let others = others.map(|planned| planned.system.id.clone()).collect();
-            Ok(Done { folder: folder.path().to_owned(), samples, others })
+            folder.finish()?;
+            Ok(Done { folder: folder.path().to_owned(), samples, others: others(plan) })
         }
         Err(StudyError::Interrupted { signal }) => Err(StudyError::Paused {
             signal,
@@ -316,6 +329,18 @@ fn probe(
             Err(preflight::refuse(format!("system {}: {why}", system.system.id)))
         }
     }
+}
+
+/// The systems that are other programs.
+fn others(plan: &Plan) -> Vec<String> {
+    let is_other = |planned: &&PlannedSystem| planned.system.kind == record::Kind::Command;
+    plan.systems.iter().filter(is_other).map(|planned| planned.system.id.clone()).collect()
+}
+
+/// Who runs when.
+fn turns(plan: &Plan) -> Vec<Turn> {
+    let takes_part: Vec<Vec<usize>> = plan.cells.iter().map(|cell| part(cell, plan)).collect();
+    order::order(&takes_part, plan.file.rounds, plan.seed)
 }
 
 /// Indices of the systems that a cell runs on.
