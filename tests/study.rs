@@ -3,6 +3,8 @@
 
 #[path = "study/bad_input.rs"]
 mod bad_input;
+#[path = "study/commands.rs"]
+mod commands;
 #[path = "cli/harness.rs"]
 #[allow(dead_code, reason = "the tests of the command use more of it")]
 mod harness;

@@ -16,18 +16,24 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::error::StudyError;
+use super::family::{self, Family};
 use super::interrupt::Interrupt;
 use super::mounts;
 use super::process::{run_tool, tail, wait};
+use super::say;
 use super::scratch::complain;
 use super::system::System;
 use crate::metrics::snapshot::Snapshot;
+use crate::mountinfo::MountTable;
 
 const READY_LIMIT: Duration = Duration::from_secs(15);
 /// What an unmounted daemon gets to end by itself, and what it gets after a signal.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(2);
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 const KEPT_STDERR: usize = 4096;
+const KILLED: &str = "had to be killed: it ended neither when unmounted nor on SIGTERM (a container or \
+                      service started meanwhile may hold a copy of its mount)";
+const KILLED_UNMOUNTED: &str = "had to be killed: it did not end on SIGTERM";
 
 /// A mounted file system and its daemon. Unmounts and ends the daemon on drop.
 #[derive(Debug)]
@@ -37,6 +43,10 @@ pub(crate) struct Mounted {
     counters: Option<PathBuf>,
     mountpoint: PathBuf,
     child: Mutex<Option<Child>>,
+    /// All that it has started.
+    family: Family,
+    /// What was mounted before it.
+    before: MountTable,
     /// Whether the mount has been seen.
     ready: AtomicBool,
     /// Whether its end has been told, or wanted: then its exit status is no news.
@@ -95,7 +105,10 @@ impl Launch {
 impl Mounted {
     /// Starts the daemon and waits until its mount is there.
     pub(crate) fn mount(launch: &Launch, interrupt: &Interrupt) -> Result<Self, StudyError> {
-        let mut child = Command::new(&launch.program)
+        let before = mounts::table()?;
+        let mut command = Command::new(&launch.program);
+        let family = Family::mark(&mut command);
+        let mut child = command
             .args(&launch.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -109,6 +122,8 @@ impl Mounted {
         }
         // From here on the guard exists: whatever fails below unmounts and ends the child.
         let system = Mounted {
+            family: family.started(child.id()),
+            before,
             name: launch.name.clone(),
             counters: launch.has_counters.then(|| launch.program.clone()),
             mountpoint: launch.mountpoint.clone(),
@@ -122,8 +137,18 @@ impl Mounted {
     }
 
     /// The daemon's process.
-    pub(crate) fn pid(&self) -> Option<u32> {
+    fn pid(&self) -> Option<u32> {
         self.child().as_ref().map(Child::id)
+    }
+
+    /// All processes of another program; `None` where the daemon says itself which it is.
+    pub(crate) fn family(&self) -> Option<&Family> {
+        self.counters.is_none().then_some(&self.family)
+    }
+
+    /// Whether it is FUSE that it mounted, and not something that the kernel serves.
+    pub(crate) fn is_fuse(&self) -> Result<bool, StudyError> {
+        Ok(mounts::mounted_at(&self.mountpoint)?.is_none_or(|mount| mount.is_fuse()))
     }
 
     fn wait_ready(&self, limit: Duration, interrupt: &Interrupt) -> Result<(), StudyError> {
@@ -138,11 +163,37 @@ impl Mounted {
             }
             self.check_alive()?;
             if Instant::now() >= deadline {
-                let problem = format!("did not mount within {:.0} s", limit.as_secs_f64());
+                let elsewhere = self.elsewhere()?;
+                let problem =
+                    format!("did not mount within {:.0} s{elsewhere}", limit.as_secs_f64());
                 return Err(self.error(problem));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// What it mounted where nobody will look for it, for messages; empty if nothing.
+    fn elsewhere(&self) -> Result<String, StudyError> {
+        let mut said = String::new();
+        // Who still runs and serves nothing has mounted nothing either.
+        let runs = matches!(self.child().as_mut().map(Child::try_wait), Some(Ok(None)));
+        if runs && self.family.servers().is_empty() {
+            return Ok(said);
+        }
+        for mount in mounts::since(&self.before)?.iter().filter(|mount| mount.is_fuse()) {
+            let (kind, point, wanted) =
+                (&mount.fs_type, mount.mount_point.display(), self.mountpoint.display());
+            said.push_str(&format!(
+                "; meanwhile a {kind} was mounted at {point} instead of {wanted}"
+            ));
+            // It may be somebody else's, so it stays; the reason that is kept has no paths.
+            let name = &self.name;
+            say::line(format_args!(
+                "fusewire: while {name} was to mount at {wanted}, a {kind} was mounted at {point}, \
+                 and stays there; if it is of {name}: umount -l {point}"
+            ));
+        }
+        Ok(said)
     }
 
     /// Whether it is our daemon that answers for the mount: for a moment it may be one that is still
@@ -172,13 +223,25 @@ impl Mounted {
                 // Its descriptors close with it, which aborts the connection.
                 signal(&child, Signal::SIGKILL);
                 let _ = wait(&mut child, EXIT_LIMIT, &|| false);
-                Err(self.error("had to be killed: it ended neither when unmounted nor on SIGTERM (a container or \
-                            service started meanwhile may hold a copy of its mount)".into()))
+                Err(self.error(if ready { KILLED } else { KILLED_UNMOUNTED }.to_owned()))
             }
         };
+        let ended = ended.and(self.end_family(patience));
         // What it mounted between our unmount and its end.
         let settled = mounts::unmount(&self.mountpoint, Duration::ZERO);
         unmounted.and(settled).and(ended)
+    }
+
+    /// Ends what is left of its processes: a daemon in the background goes with its mount, and whatever
+    /// else the command has started never would.
+    fn end_family(&self, patience: Duration) -> Result<(), StudyError> {
+        self.family.wait(patience, family::serves);
+        self.family.signal(Signal::SIGTERM);
+        if self.family.wait(EXIT_LIMIT, |_| true) {
+            return Ok(());
+        }
+        self.family.signal(Signal::SIGKILL);
+        Err(self.error("left processes in the background, which had to be killed".to_owned()))
     }
 
     /// The last the daemon wrote. The reader thread sees the end of the pipe soon after the
@@ -239,6 +302,7 @@ impl System for Mounted {
             self.ended.store(true, Ordering::Relaxed);
             signal(child, Signal::SIGKILL);
         }
+        self.family.signal(Signal::SIGKILL);
         // Aborts the connection, whoever serves it; that it is busy is why we are here.
         let _ = umount2(&self.mountpoint, MntFlags::MNT_FORCE | MntFlags::UMOUNT_NOFOLLOW);
     }

@@ -33,6 +33,7 @@ mod demo;
 pub mod environment;
 mod error;
 mod execute;
+mod family;
 mod file;
 mod fio;
 mod image;

@@ -21,6 +21,12 @@ pub(crate) fn mounted_at(point: &Path) -> Result<Option<Mount>, StudyError> {
     Ok(table()?.top_at(point).cloned())
 }
 
+/// What has been mounted since `earlier`, wherever.
+pub(crate) fn since(earlier: &MountTable) -> Result<Vec<Mount>, StudyError> {
+    let is_new = |mount: &&Mount| !earlier.iter().any(|other| other.id == mount.id);
+    Ok(table()?.iter().filter(is_new).cloned().collect())
+}
+
 /// The mount that holds `path`.
 pub(crate) fn mount_of(path: &Path) -> Result<Option<Mount>, StudyError> {
     Ok(table()?.covering(path).cloned())
@@ -69,6 +75,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         unmount(dir.path(), Duration::ZERO).expect("nothing to do");
         unmount(&dir.path().join("none"), Duration::ZERO).expect("nothing to do");
+    }
+
+    #[test]
+    fn what_was_there_before_is_not_new() {
+        let now = table().expect("readable");
+        let root = mounted_at(Path::new("/")).expect("readable").expect("there is one");
+        assert!(!since(&now).expect("readable").contains(&root));
+        assert!(since(&MountTable::default()).expect("readable").contains(&root));
     }
 
     #[test]

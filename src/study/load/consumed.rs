@@ -1,5 +1,6 @@
 //! What threads and processes have consumed: from getrusage(2) and /proc.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
@@ -40,17 +41,18 @@ impl Reading {
         })
     }
 
-    /// The living threads of another process.
-    pub(crate) fn of_process(pid: u32) -> Self {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-            return Reading::default();
-        };
+    /// The living threads of another process; `None` if it has ended, or is not ours to look at.
+    pub(crate) fn of_process(pid: u32) -> Option<Self> {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
         let mut sum = Consumption { migrations: Some(0), ..Consumption::default() };
-        let (mut run_us, mut user_ticks, mut all_ticks) = (0.0, 0, 0);
+        let (mut run_us, mut user_ticks, mut all_ticks) = (None, 0, 0);
         for task in tasks.flatten() {
             let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
-            let nanoseconds = read("schedstat");
-            run_us += count(first_number(&nanoseconds)) / 1e3;
+            // A thread that has just ended, or a kernel that does not tell.
+            let Ok(nanoseconds) = fs::read_to_string(task.path().join("schedstat")) else {
+                continue;
+            };
+            *run_us.get_or_insert(0.0) += count(first_number(&nanoseconds)) / 1e3;
             let stat = read("stat");
             // utime and stime are the 12th and 13th after the name, which may hold anything.
             let after_name = stat.rsplit(')').next().unwrap_or_default();
@@ -65,11 +67,12 @@ impl Reading {
             sum.migrations =
                 sum.migrations.zip(migrations(&path.to_string_lossy())).map(|(a, b)| a + b);
         }
+        let run_us = run_us?;
         // Ticks are coarse, the time that was run is not: ticks only split it.
         let user_share = if all_ticks == 0 { 0.0 } else { count(user_ticks) / count(all_ticks) };
         sum.user_cpu_us = run_us * user_share;
         sum.system_cpu_us = run_us - sum.user_cpu_us;
-        Reading(sum)
+        Some(Reading(sum))
     }
 
     /// What was consumed since `earlier`.
@@ -87,6 +90,31 @@ impl Reading {
                 .zip(then.migrations)
                 .map(|(now, then)| now.saturating_sub(then)),
         }
+    }
+}
+
+/// Readings of several processes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Readings(BTreeMap<u32, Reading>);
+
+impl Readings {
+    /// Of those that can be read.
+    pub(crate) fn of(pids: impl IntoIterator<Item = u32>) -> Self {
+        let read = |pid| Some((pid, Reading::of_process(pid)?));
+        Readings(pids.into_iter().filter_map(read).collect())
+    }
+
+    /// Whether this one is among them.
+    pub(crate) fn has(&self, pid: u32) -> bool {
+        self.0.contains_key(&pid)
+    }
+
+    /// What all that are left have consumed since `earlier`; who was not there has begun since.
+    pub(crate) fn since(&self, earlier: &Readings) -> Consumption {
+        let start = Reading(Consumption { migrations: Some(0), ..Consumption::default() });
+        let then = |pid| earlier.0.get(pid).copied().unwrap_or(start);
+        let parts = self.0.iter().map(|(pid, now)| now.since(then(pid)));
+        sum(&parts.collect::<Vec<_>>())
     }
 }
 
@@ -159,9 +187,13 @@ mod tests {
             .args(["-c", "while :; do :; done"])
             .spawn()
             .expect("sh is installed");
-        let process = Reading::of_process(child.id());
-        eventually("process", || Reading::of_process(child.id()).since(process));
+        let pids = [child.id()];
+        let none = Readings::default();
+        let process = Readings::of(pids);
+        eventually("process", || Readings::of(pids).since(&process));
+        eventually("a new process", || Readings::of(pids).since(&none));
         child.kill().and_then(|()| child.wait()).expect("our child");
+        assert!(Reading::of_process(child.id()).is_none() && !Readings::of(pids).has(pids[0]));
     }
 
     #[test]

@@ -5,20 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use super::super::daemon::Mounted;
 use super::super::environment::{CpuTicks, InForce};
 use super::super::error::StudyError;
+use super::super::family::Family;
 use super::super::file::cells::Planned;
 use super::super::file::systems::PlannedSystem;
 use super::super::interrupt::Interrupt;
-use super::super::load::consumed::{self, Reading};
-use super::super::prepare;
-use super::super::record::{DaemonWork, Kind, Measurement};
+use super::super::load::consumed::{self, Readings};
+use super::super::record::{Consumption, DaemonWork, Kind, Measurement};
 use super::super::runner::StepError;
 use super::super::supervise::{Cancel, Watch};
 use super::super::system::{Native, System};
 use super::super::trace::{Layers, Tracing};
 use super::super::work::{Cache, Operations, Work};
+use super::super::{mounts, prepare, say};
 use super::flags;
 use super::folder::Raw;
 use super::order::Turn;
@@ -151,8 +154,8 @@ impl LiveExecutor<'_> {
             Some(mounted) => Arc::clone(mounted) as _,
             None => Arc::new(Native::new(&source)),
         };
-        let pid = mounted.as_ref().and_then(|mounted| mounted.pid());
-        let played = self.watched(planned, Arc::clone(&shown), pid, scene, tracing);
+        let own = mounted.as_deref().map(Own::of).transpose()?;
+        let played = self.watched(planned, Arc::clone(&shown), own, scene, tracing);
         // Explicitly, not by drop: the thread of a turn that was given up may still hold a reference.
         let released = mounted.as_ref().map_or(Ok(()), |mounted| mounted.release());
         let (mut measurement, raw) = played?;
@@ -189,6 +192,12 @@ impl LiveExecutor<'_> {
     /// Mounts once, and tells what is in force.
     pub(crate) fn probe(&self, system: &PlannedSystem) -> Result<Option<InForce>, TurnError> {
         let (mounted, in_force) = self.mount(system)?;
+        if let Some(Own::Serving(family)) = mounted.as_deref().map(Own::of).transpose()?
+            && family.servers().is_empty()
+        {
+            let id = &system.system.id;
+            say::line(format_args!("fusewire: system {id}: {UNKNOWN}"));
+        }
         match mounted.map_or(Ok(()), |mounted| mounted.release()) {
             Ok(()) => Ok(in_force),
             Err(error @ StudyError::LeftBehind { .. }) => Err(error.into()),
@@ -200,7 +209,7 @@ impl LiveExecutor<'_> {
         &self,
         planned: &Planned,
         shown: Arc<dyn System>,
-        pid: Option<u32>,
+        own: Option<Own>,
         mut scene: Box<dyn Scene>,
         tracing: Option<Arc<Tracing>>,
     ) -> Result<Played, TurnError> {
@@ -219,7 +228,7 @@ impl LiveExecutor<'_> {
         let servers = consumed::processes(self.servers);
         let played = watch.run(move |cancel| {
             let tracing = tracing.as_deref();
-            let daemons = Daemons { own: pid, servers };
+            let daemons = Daemons { own, servers };
             let played = take(scene.as_mut(), theirs.as_ref(), daemons, cache, tracing, cancel);
             played.map_err(StepError::Cell)
         });
@@ -231,35 +240,99 @@ impl LiveExecutor<'_> {
     }
 }
 
+/// Where it is not known what a daemon costs.
+const UNKNOWN: &str = "the CPU time of its daemon is unknown, for none of the processes that its command has \
+                       started serves FUSE: let `command` start the daemon itself, in the foreground";
+
+const SERVER_ENDED: &str = "the CPU time of daemon and servers is unknown: a process of `servers` has ended, \
+                            or can not be looked at";
+
+/// What serves a mount.
+enum Own {
+    /// A process that says itself which it is.
+    Telling,
+    /// Processes of another program, of which at least one serves FUSE.
+    Serving(Family),
+    /// The kernel, and whatever the command has left running for it.
+    Kernel(Family),
+}
+
+impl Own {
+    fn of(mounted: &Mounted) -> Result<Self, StudyError> {
+        Ok(match mounted.family() {
+            None => Own::Telling,
+            Some(family) if mounted.is_fuse()? => Own::Serving(family.clone()),
+            Some(family) => Own::Kernel(family.clone()),
+        })
+    }
+}
+
 /// Who works for the client.
 struct Daemons {
-    /// The system's own.
-    own: Option<u32>,
+    /// The system's own; native has none.
+    own: Option<Own>,
     /// Those of the distributed file system below.
     servers: Vec<u32>,
+}
+
+impl Daemons {
+    /// All processes; `told` is the one that a daemon of ours says it is.
+    fn processes(&self, told: Option<u32>) -> Vec<u32> {
+        let own = match &self.own {
+            Some(Own::Serving(family) | Own::Kernel(family)) => family.members(),
+            Some(Own::Telling) | None => told.into_iter().collect(),
+        };
+        own.into_iter().chain(self.servers.iter().copied()).collect()
+    }
+
+    /// Those that serve requests.
+    fn serving(&self, told: Option<u32>) -> Vec<u32> {
+        match &self.own {
+            Some(Own::Serving(family)) => family.servers(),
+            Some(Own::Kernel(_)) | None => Vec::new(),
+            Some(Own::Telling) => told.into_iter().collect(),
+        }
+    }
+
+    /// What they have consumed; `None` if that is not known.
+    fn consumed(
+        &self,
+        serving: &[u32],
+        before: &Readings,
+        after: &Readings,
+    ) -> Option<Consumption> {
+        let read = |pid: &u32| before.has(*pid) && after.has(*pid);
+        let own = match &self.own {
+            // One may be on its way out: it has started the one that stays.
+            Some(Own::Telling | Own::Serving(_)) => serving.iter().any(read),
+            Some(Own::Kernel(_)) | None => true,
+        };
+        (own && self.servers.iter().all(read)).then(|| after.since(before))
+    }
 }
 
 /// Everything that goes through the system.
 fn take(
     scene: &mut dyn Scene,
     system: &dyn System,
-    Daemons { own, servers }: Daemons,
+    daemons: Daemons,
     cache: Cache,
     tracing: Option<&Tracing>,
     cancel: &Cancel,
 ) -> Result<Played, String> {
     let said = |error: StudyError| error.to_string();
-    scene.enter(system.root())?;
+    scene.enter(system.root()).map_err(|why| unlike(system.root(), why))?;
     match cache {
-        Cache::Warm => scene.warm(cancel)?,
+        Cache::Warm => scene.warm(cancel).map_err(|why| unlike(system.root(), why))?,
         Cache::Cold => drop_caches()?,
     }
     let before = settled(system, None).map_err(said)?;
-    let daemon = before.as_ref().map(|snapshot| snapshot.pid).or(own);
-    let all: Vec<u32> = daemon.into_iter().chain(servers).collect();
-    let read = || all.iter().map(|pid| Reading::of_process(*pid)).collect::<Vec<_>>();
+    let told = before.as_ref().map(|snapshot| snapshot.pid);
+    let serving = daemons.serving(told);
+    let read = || Readings::of(daemons.processes(told));
     let (ticks, reading) = (CpuTicks::now(), read());
-    let recording = tracing.zip(daemon).map(|(tracing, daemon)| tracing.record(daemon));
+    let recording =
+        tracing.zip(serving.first().copied()).map(|(tracing, daemon)| tracing.record(daemon));
     let recording = recording.transpose().map_err(said)?;
     let mut measurement = scene.play(cancel)?;
     if let Some(recording) = recording {
@@ -269,14 +342,33 @@ fn take(
     let (after_reading, after_ticks) = (read(), CpuTicks::now());
     let after = settled(system, before.as_ref()).map_err(said)?;
     measurement.steal_percent = after_ticks.steal_percent_since(ticks);
-    let parts = after_reading.into_iter().zip(reading);
-    let parts: Vec<_> = parts.map(|(after, before)| after.since(before)).collect();
     let requests = before.zip(after).map(|(before, after)| after.served_since(&before));
-    measurement.daemon = (!parts.is_empty()).then(|| DaemonWork {
-        requests: requests.unwrap_or_default(),
-        consumption: consumed::sum(&parts),
-    });
+    if daemons.own.is_some() || !daemons.servers.is_empty() {
+        let consumption = daemons.consumed(&serving, &reading, &after_reading);
+        if consumption.is_none() {
+            let is_there = |pid: &u32| after_reading.has(*pid);
+            let why = if daemons.servers.iter().all(is_there) { UNKNOWN } else { SERVER_ENDED };
+            measurement.flags.push(why.to_owned());
+        }
+        let requests = requests.unwrap_or_default();
+        measurement.daemon = consumption.map(|consumption| DaemonWork { requests, consumption });
+    }
     Ok((measurement, scene.raw()))
+}
+
+/// Why nothing was found where a system was to show what was made natively: what is mounted there, as
+/// the kernel says it.
+fn unlike(root: &Path, why: String) -> String {
+    let is_missing = why.contains(Errno::ENOENT.desc());
+    match mounts::mounted_at(root) {
+        Ok(Some(mount)) if is_missing => format!(
+            "{why}: {} of {} is mounted at {}, and does not show the source as it is now",
+            mount.fs_type,
+            mount.source.to_string_lossy(),
+            root.display()
+        ),
+        _ => why,
+    }
 }
 
 /// The work of a traced run: one operation after the other, so that each wait is one request's. `None`
