@@ -1,7 +1,7 @@
 //! From the entries of a study's file to cells: lists are multiplied out, every word is checked, and
 //! each cell gets its id, title and unit.
 
-use super::{CellEntry, Many, StudyFile, nearest};
+use super::{CellEntry, Many, SECONDS, StudyFile, nearest};
 use crate::study::record::{self, Unit};
 use crate::study::work::{Cache, Fio, Job, Mix, Operation, Operations, Personality, Task, Work};
 
@@ -62,6 +62,9 @@ const WORKLOADS: [(&str, Class, &str, usize); 32] = [
     ("remove", Class::Task(Task::Remove), "rm -rf", 2508),
     ("build", Class::Task(Task::Build), "make", 60),
 ];
+
+/// What others published (see [`crate::report`]).
+const PUBLISHED: &str = include_str!("../../report/study/fast17.csv");
 
 /// One value of each list.
 #[derive(Debug, Clone, Default)]
@@ -141,15 +144,21 @@ fn plan(
         Some("cold") => Cache::Cold,
         Some(other) => return Err(unknown("cache", other, ["warm", "cold"].into_iter())),
     };
+    if let Some(id) = &entry.id {
+        identifier("id", id)?;
+    }
+    if let Some(row) = &entry.published
+        && !published().any(|known| known == row)
+    {
+        return Err(unknown("row in `published`", row, published()));
+    }
+    in_range(entry, choice)?;
     if choice.load.is_some() && matches!(class, Class::Operation(o) if o.is_consuming()) {
         return Err(format!(
             "`load` needs an operation that can go on, and {name} uses its files up"
         ));
     }
     let threads = choice.threads.unwrap_or(1);
-    if !(1..=256).contains(&threads) {
-        return Err(format!("threads = {threads}: from 1 to 256 are possible"));
-    }
     let seconds = entry.seconds.unwrap_or(file.seconds);
     let files = entry.files.unwrap_or(*files);
     let many = threads as usize;
@@ -198,6 +207,7 @@ fn plan(
             .map(|(_, unit)| unit)
             .ok_or_else(|| unknown("unit", word, units().map(|(name, _)| name)))?,
     };
+    suits(unit, &work, name)?;
     if is_one_of_several && (entry.id.is_some() || entry.title.is_some()) {
         return Err("`id` and `title` are for one cell, and the lists make several".to_owned());
     }
@@ -217,6 +227,83 @@ fn plan(
         published: entry.published.clone(),
     };
     Ok(Planned { cell, work, cache, systems: entry.systems.clone().unwrap_or_default() })
+}
+
+/// Numbers beyond these measure nothing, or never end.
+fn in_range(entry: &CellEntry, choice: &Choice) -> Result<(), String> {
+    if let Some(seconds) = entry.seconds.filter(|seconds| !SECONDS.contains(seconds)) {
+        let (least, most) = (SECONDS.start(), SECONDS.end());
+        return Err(format!("seconds = {seconds}: from {least} to {most} are possible"));
+    }
+    let large = |value: Option<usize>| value.map(|value| value as u64);
+    let small = |value: Option<u32>| value.map(u64::from);
+    for (key, value, range) in [
+        ("threads", small(choice.threads), 1..=256),
+        ("depth", small(choice.depth), 0..=4096),
+        ("load", small(choice.load), 1..=100),
+        ("fsync", small(entry.fsync), 0..=1_000_000),
+        ("files", large(entry.files), 1..=1_000_000),
+        ("passes", large(entry.passes), 1..=1_000_000),
+        ("operations", large(entry.operations), 1..=1_000_000_000),
+        ("mean-kib", large(entry.mean_kib), 1..=1_048_576),
+        ("tree-mib", large(entry.tree_mib), 1..=1_048_576),
+    ] {
+        if let Some(value) = value.filter(|value| !range.contains(value)) {
+            let (least, most) = (range.start(), range.end());
+            return Err(format!("{key} = {value}: from {least} to {most} are possible"));
+        }
+    }
+    Ok(())
+}
+
+/// Ids name rows, columns and, on a command line, what is meant.
+pub(crate) fn identifier(key: &str, id: &str) -> Result<(), String> {
+    let possible = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    match !id.is_empty() && id.chars().all(possible) {
+        true => Ok(()),
+        false => {
+            Err(format!("{key} = \"{id}\": letters, digits, '-', '_', '.' and '+' are possible"))
+        }
+    }
+}
+
+/// The rows that a cell may be set beside.
+fn published() -> impl Iterator<Item = &'static str> + Clone {
+    let lines = PUBLISHED.lines().filter(|line| !line.starts_with('#')).skip(1);
+    lines.filter_map(|line| line.split(',').next())
+}
+
+/// Refuses a unit in which there is no figure.
+fn suits(unit: Unit, work: &Work, name: &str) -> Result<(), String> {
+    let Some(why) = without_figure(unit, work) else { return Ok(()) };
+    let possible = units().filter(|(_, other)| without_figure(*other, work).is_none());
+    let possible: Vec<&str> = possible.map(|(name, _)| name).collect();
+    let unit = units_name(unit);
+    Err(format!("unit = \"{unit}\": {name} {why}; there are {}", possible.join(", ")))
+}
+
+/// Why a figure would be none, or the same whatever is measured.
+fn without_figure(unit: Unit, work: &Work) -> Option<&'static str> {
+    let (has_bytes, has_latency, is_timed) = match work {
+        Work::Fio(_) => (true, true, true),
+        Work::Operation(work) => {
+            (false, true, work.passes.is_none() && !work.operation.is_consuming())
+        }
+        Work::Personality(work) => (work.mix != Mix::FilesDelete, true, false),
+        Work::Job(_) => (false, false, false),
+    };
+    match unit {
+        Unit::MegabytesPerSecond if !has_bytes => Some("moves no bytes that are counted"),
+        Unit::MicrosecondsP99 if !has_latency => {
+            Some("is one whole, without operations that are timed")
+        }
+        Unit::Seconds if is_timed => Some("is done for a given time"),
+        _ => None,
+    }
+}
+
+fn units_name(unit: Unit) -> &'static str {
+    units().find(|(_, other)| *other == unit).map_or("", |(name, _)| name)
 }
 
 fn default_kib(mix: Mix) -> usize {
@@ -414,7 +501,8 @@ pub(crate) fn unknown<'a>(
     let near = nearest(wrong, known.clone());
     let hint = near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
     let known: Vec<&str> = known.collect();
-    format!("unknown {what} `{wrong}`{hint}; there are {}", known.join(", "))
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    format!("unknown {what} `{wrong}`{hint}; there are {known}")
 }
 
 #[cfg(test)]
@@ -477,7 +565,32 @@ mod tests {
             ("workload = \"fio\"", "a fio cell needs `rw`"),
             ("workload = \"fio\"\nrw = \"raed\"", "did you mean `read`?"),
             ("workload = \"fio\"\nrw = \"read\"\nblock = \"4x\"", "block = \"4x\""),
-            ("workload = \"stat\"\nthreads = 0", "threads = 0"),
+            ("workload = \"stat\"\nthreads = 0", "threads = 0: from 1 to 256"),
+            ("workload = \"stat\"\nfiles = 0", "files = 0: from 1 to "),
+            ("workload = \"untar\"\nfiles = 0", "files = 0: from 1 to "),
+            ("workload = \"untar\"\ntree-mib = 0", "tree-mib = 0: from 1 to "),
+            ("workload = \"web-server\"\noperations = 0", "operations = 0: from 1 to "),
+            ("workload = \"web-server\"\nmean-kib = 0", "mean-kib = 0: from 1 to "),
+            ("workload = \"stat\"\npasses = 0", "passes = 0: from 1 to "),
+            ("workload = \"stat\"\nload = 0", "load = 0: from 1 to 100"),
+            ("workload = \"stat\"\nload = [50, 500]", "load = 500: from 1 to 100"),
+            ("workload = \"stat\"\nload = 4000000000", "load = 4000000000: "),
+            ("workload = \"fio\"\nrw = \"read\"\ndepth = 100000", "depth = 100000: from 0 to 4096"),
+            ("workload = \"stat\"\nseconds = 0", "seconds = 0: from 0.01 to 3600"),
+            ("workload = \"stat\"\nseconds = -1", "seconds = -1: "),
+            ("workload = \"stat\"\nseconds = nan", "seconds = NaN: "),
+            ("workload = \"fio\"\nrw = \"read\"\nseconds = inf", "seconds = inf: "),
+            ("workload = \"stat\"\nid = \"\"", "id = \"\": letters, digits"),
+            ("workload = \"stat\"\nid = \"a b\"", "id = \"a b\": letters, digits"),
+            ("workload = \"stat\"\npublished = \"no such row\"", "unknown row in `published`"),
+            (
+                "workload = \"stat\"\nunit = \"megabytes-per-second\"",
+                "stat moves no bytes that are counted; there are operations-per-second, \
+                 microseconds-per-operation, microseconds-p99",
+            ),
+            ("workload = \"stat\"\nunit = \"seconds\"", "stat is done for a given time"),
+            ("workload = \"untar\"\nunit = \"microseconds-p99\"", "untar is one whole"),
+            ("workload = \"stat\"\nunit = \"hours\"", "unknown unit `hours`"),
             ("workload = \"create\"\nload = 50", "uses its files up"),
             ("workload = \"stat\"\nthreads = []", "a list is empty"),
             ("workload = \"stat\"\ncache = \"hot\"", "unknown cache `hot`"),

@@ -6,12 +6,19 @@ pub(crate) mod presets;
 pub(crate) mod systems;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::StudyError;
+
+/// How long something may be measured.
+const SECONDS: RangeInclusive<f64> = 0.01..=3600.0;
+
+/// The largest file system that ext4 makes of blocks of 4 KiB.
+const MOST_MIB: u64 = 16 << 20;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -236,15 +243,44 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<StudyFile, StudyError> {
         "`name` goes into a folder's name: lower-case letters, digits and '-' only",
     )?;
     sound((1..=1000).contains(&file.rounds), "`rounds` must be from 1 to 1000")?;
-    sound((0.01..=3600.0).contains(&file.seconds), "`seconds` must be from 0.01 to 3600")?;
+    sound(SECONDS.contains(&file.seconds), "`seconds` must be from 0.01 to 3600")?;
+    sound(
+        file.minutes.is_none_or(|minutes| (0.0..=1e6).contains(&minutes)),
+        "`minutes` must be from 0 to 1000000",
+    )?;
     sound((0.1..=600.0).contains(&file.mount_seconds), "`mount-seconds` must be from 0.1 to 600")?;
     sound((4..=1_048_576).contains(&file.size_mib), "`size-mib` must be from 4 to 1048576")?;
     sound(!file.cells.is_empty(), "there are no [[cells]]")?;
     sound(
-        file.backing.servers.is_empty() || file.backing.kind == BackingKind::Distributed,
-        "`servers` are those of a backing of kind = \"distributed\"",
+        (16..=MOST_MIB).contains(&file.backing.size_mib),
+        &format!("`size-mib` in [backing] must be from 16 to {MOST_MIB}"),
     )?;
+    let table: toml::Table = toml_of(text).map_err(|why| refuse(origin, &why))?;
+    if let Some(toml::Value::Table(backing)) = table.get("backing") {
+        refuse_idle_words(file.backing.kind, backing).map_err(|why| refuse(origin, &why))?;
+    }
     Ok(file)
+}
+
+/// A word of another kind would be passed over in silence.
+fn refuse_idle_words(kind: BackingKind, given: &toml::Table) -> Result<(), String> {
+    let (name, takes): (_, &[&str]) = match kind {
+        BackingKind::Directory => ("directory", &["path"]),
+        BackingKind::Distributed => ("distributed", &["path", "servers"]),
+        BackingKind::Device => ("device", &["path", "mount-options"]),
+        BackingKind::Image => {
+            ("image", &["filesystem", "size-mib", "mkfs-options", "mount-options", "on"])
+        }
+        BackingKind::Tmpfs => ("tmpfs", &["size-mib", "mount-options"]),
+        BackingKind::Null => ("null", &["size-mib", "mount-options"]),
+    };
+    match given.keys().find(|key| *key != "kind" && !takes.contains(&key.as_str())) {
+        Some(key) => Err(format!(
+            "`{key}` in [backing] says nothing about kind = \"{name}\", which takes {}",
+            takes.join(", ")
+        )),
+        None => Ok(()),
+    }
 }
 
 fn toml_of<T: DeserializeOwned>(text: &str) -> Result<T, String> {
@@ -302,7 +338,22 @@ mod tests {
             ("[[sytem]]", &["unknown field `sytem`", "did you mean `system`?"]),
             ("[backing]\nkind = \"imige\"", &["unknown variant `imige`", "did you mean `image`?"]),
             ("zzzz = 2", &["unknown field `zzzz`"]),
-            ("[backing]\nkind = \"image\"\nservers = [\"x\"]", &["kind = \"distributed\""]),
+            (
+                "[backing]\nkind = \"image\"\nservers = [\"x\"]",
+                &[
+                    "`servers` in [backing] says nothing about kind = \"image\", which takes filesystem",
+                ],
+            ),
+            ("[backing]\nkind = \"image\"\npath = \"/x\"", &["`path` in [backing] says nothing"]),
+            ("[backing]\nkind = \"directory\"\non = \"/x\"", &["`on` in [backing]", "takes path"]),
+            (
+                "[backing]\nkind = \"directory\"\nmkfs-options = [\"-m\"]",
+                &["`mkfs-options` in [backing] says nothing about kind = \"directory\""],
+            ),
+            (
+                "[backing]\nkind = \"tmpfs\"\nsize-mib = 99999999999999",
+                &["`size-mib` in [backing] must be from 16 to 16777216"],
+            ),
         ] {
             let error = parse(&format!("{SMALL}{line}\n"), "a.toml").expect_err(line).to_string();
             assert!(error.starts_with("a.toml: "), "{error}");
@@ -318,6 +369,8 @@ mod tests {
             ("name = \"a b\"", "`name`"),
             ("name = \"a\"\nrounds = 0", "`rounds`"),
             ("name = \"a\"\nseconds = 0.0", "`seconds`"),
+            ("name = \"a\"\nminutes = nan", "`minutes`"),
+            ("name = \"a\"\nminutes = -1", "`minutes`"),
         ] {
             let text = SMALL.replace("name = \"a\"", change);
             let error = parse(&text, "a.toml").expect_err(change).to_string();

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cells::unknown;
+use nix::unistd::{AccessFlags, access};
+
+use super::cells::{identifier, unknown};
 use super::{BackingKind, StudyFile, SystemEntry, SystemKind};
 use crate::metrics::snapshot::Snapshot;
 use crate::study::daemon::Launch;
@@ -41,6 +43,7 @@ pub(crate) fn resolve(file: &StudyFile) -> Result<Vec<PlannedSystem>, String> {
     let mut systems = vec![native(NATIVE, title), native(NATIVE_AGAIN, again)];
     for entry in &file.systems {
         let at = |why: String| format!("[[system]] {}: {why}", entry.id);
+        identifier("id", &entry.id).map_err(|why| format!("[[system]]: {why}"))?;
         if systems.iter().any(|other| other.system.id == entry.id) {
             return Err(at("there is a system of this name already".to_owned()));
         }
@@ -49,6 +52,11 @@ pub(crate) fn resolve(file: &StudyFile) -> Result<Vec<PlannedSystem>, String> {
     for cell in &file.cells {
         let known = || file.systems.iter().map(|system| system.id.as_str());
         for id in cell.systems.iter().flatten() {
+            if [NATIVE, NATIVE_AGAIN].contains(&id.as_str()) {
+                return Err(format!(
+                    "`{id}` in `systems` of a cell: it always takes part, leave it out there"
+                ));
+            }
             if !known().any(|known| known == id) {
                 return Err(unknown("system", id, known()));
             }
@@ -63,8 +71,17 @@ fn planned(entry: &SystemEntry) -> Result<PlannedSystem, String> {
         SystemKind::Null => Kind::Null,
         SystemKind::Command => Kind::Command,
     };
+    if entry.package.is_some() && kind != Kind::Command {
+        return Err("`package` is for kind = \"command\": fusewire is here".to_owned());
+    }
     let arguments = match kind {
         Kind::Command => {
+            if let Some(name) = entry.command.iter().find_map(|word| stands_for_nothing(word)) {
+                return Err(format!(
+                    "{{{name}}} in `command` stands for nothing: {{source}} and {{mountpoint}} are filled \
+                     in (what is a brace to a shell has a $ or a blank beside it)"
+                ));
+            }
             if !entry.command.iter().any(|word| word.contains("{mountpoint}")) {
                 return Err("`command` must name the program and {mountpoint}, as [\"bindfs\", \
                             \"-f\", \"{source}\", \"{mountpoint}\"]"
@@ -98,19 +115,44 @@ fn planned(entry: &SystemEntry) -> Result<PlannedSystem, String> {
     Ok(PlannedSystem { system, command: entry.command.clone(), package: entry.package.clone() })
 }
 
+/// A name in braces that is not filled in. `${x}` and `{ x; }` are the shell's.
+fn stands_for_nothing(word: &str) -> Option<&str> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic() || "-_".contains(c))
+    };
+    let known = ["source", "mountpoint"];
+    word.match_indices('{').find_map(|(at, _)| {
+        let (name, _) = word[at + 1..].split_once('}')?;
+        let is_shell = word[..at].ends_with('$');
+        (is_name(name) && !is_shell && !known.contains(&name)).then_some(name)
+    })
+}
+
 impl PlannedSystem {
-    /// Why it can not be had here; `None` if it can.
+    /// Why it can not be had here, but could be; `None` if it can.
     pub(crate) fn missing(&self) -> Option<String> {
+        let (program, package) = (self.command.first()?, self.package.as_ref()?);
+        let skipped = !program.contains('/') && find_program(program).is_none();
+        skipped.then(|| format!("{program} is not installed: apt-get install {package}"))
+    }
+
+    /// Why there is nothing to be started, and no package that has it: a slip of the pen.
+    pub(crate) fn misnamed(&self) -> Option<String> {
         let program = self.command.first()?;
-        let found = match program.contains('/') {
-            true => Path::new(program).is_file(),
-            false => find_program(program).is_some(),
-        };
-        let remedy = match &self.package {
-            Some(package) => format!(": apt-get install {package}"),
-            None => String::new(),
-        };
-        (!found).then(|| format!("{program} is not installed{remedy}"))
+        let remedy = "correct it in `command`, or build it";
+        match (program.contains('/'), Path::new(program)) {
+            (true, path) if !path.is_file() => Some(format!("there is no {program}: {remedy}")),
+            (true, path) if access(path, AccessFlags::X_OK).is_err() => {
+                Some(format!("{program} can not be executed: chmod +x {program}"))
+            }
+            (false, _) if self.package.is_none() && find_program(program).is_none() => {
+                Some(format!(
+                    "{program} is not in PATH: {remedy}, or say which package has it (`package`), so \
+                     that the system is skipped where that is not installed"
+                ))
+            }
+            _ => None,
+        }
     }
 
     /// Whether it can only be mounted where io_uring is switched on.
@@ -234,10 +276,34 @@ mod tests {
             ("id = \"x\"\nkind = \"command\"\ncommand = [\"a\"]", "{mountpoint}"),
             ("id = \"x\"\nkind = \"null\"\ncommand = [\"{mountpoint}\"]", "takes `arguments`"),
             ("id = \"x\"\nkind = \"fusewire\"\nrequire = { dat = \"copy\" }", "mean `data`?"),
+            ("id = \"\"\nkind = \"fusewire\"", "id = \"\": letters, digits"),
+            ("id = \"x\"\nkind = \"fusewire\"\npackage = \"p\"", "`package` is for kind"),
+            (
+                "id = \"x\"\nkind = \"command\"\ncommand = [\"a\", \"{src}\", \"{mountpoint}\"]",
+                "{src} in `command` stands for nothing",
+            ),
         ] {
             let error = systems(&format!("[[system]]\n{entry}")).expect_err(entry);
             assert!(error.contains(want), "{error}");
         }
+    }
+
+    #[test]
+    fn braces_of_a_shell_are_the_shells() {
+        let shell = "a=${at##*:} && b=${a} && { c; } && awk '{ print $1 }' {source} {mountpoint}";
+        assert_eq!(stands_for_nothing(shell), None);
+        assert_eq!(stands_for_nothing("--dir={mount-point}"), Some("mount-point"));
+    }
+
+    #[test]
+    fn cells_name_systems_that_there_are() {
+        let study = |cell: &str| {
+            let text =
+                format!("name = \"a\"\ntitle = \"b\"\n[[cells]]\nworkload = \"stat\"\n{cell}\n");
+            resolve(&parse(&text, "a.toml").expect("is well-formed")).expect_err(cell)
+        };
+        assert!(study("systems = [\"native\"]").contains("always takes part"));
+        assert_eq!(study("systems = [\"x\"]"), "unknown system `x`; there are none");
     }
 
     #[test]
@@ -248,5 +314,26 @@ mod tests {
         let want = "no-such-program is not installed: apt-get install its-package";
         assert_eq!(missing.as_deref(), Some(want));
         assert!(systems("").expect("well-formed")[0].missing().is_none());
+    }
+
+    #[test]
+    fn a_program_that_can_not_be_meant_is_named() {
+        let misnamed = |program: &str, package: &str| {
+            let entry = format!(
+                "[[system]]\nid = \"x\"\nkind = \"command\"\n{package}\n\
+                 command = [\"{program}\", \"{{mountpoint}}\"]"
+            );
+            let system = systems(&entry).expect("well-formed").remove(2);
+            assert!(system.misnamed().is_none() || system.missing().is_none());
+            system.misnamed().unwrap_or_default()
+        };
+        let package = "package = \"its-package\"";
+        assert_eq!(misnamed("sh", "") + &misnamed("/bin/sh", ""), "");
+        assert_eq!(misnamed("no-such-program", package), "", "it can be installed");
+        assert!(misnamed("no-such-program", "").starts_with("no-such-program is not in PATH: "));
+        assert!(misnamed("/no/such", package).starts_with("there is no /no/such: "));
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let path = file.path().to_string_lossy();
+        assert!(misnamed(&path, "").ends_with(&format!("chmod +x {path}")));
     }
 }
