@@ -309,12 +309,11 @@ fn other_programs_are_measured_and_those_that_fail_cost_only_their_own_cells() {
         system("detaches", &detaches),
         system("refuses", &refuses),
         system("dies", &dies),
-        system("missing", "no-such-program"),
+        system("missing", "no-such-program") + "package = \"its-package\"\n",
         "[[cells]]\nworkload = \"open-close\"\nfiles = 20\n".to_owned(),
     ];
     fs::write(desk.path("study.toml"), study.concat()).expect("write");
-    // That others fail is a result.
-    let output = desk.run(&[]).succeeded();
+    let output = desk.run(&[]).failed(1, &["systems without figures: refuses, dies: "]);
     for part in ["failed: open-close on refuses", "no such thing", "skipped: open-close on missing"]
     {
         assert!(output.stderr.contains(part), "{part} in {output:?}");
@@ -354,6 +353,15 @@ fn what_can_be_known_to_fail_fails_before_anything_is_measured() {
         desk.is_clean();
         assert!(!desk.path("results").exists(), "{change:?}");
     }
+    let command = |program: &str| {
+        let words = format!("kind = \"command\"\ncommand = [\"{program}\", \"{{mountpoint}}\"]");
+        Desk::new(
+            &SMALL.replace("kind = \"fusewire\"\narguments = [\"--transport\", \"dev\"]", &words),
+        )
+    };
+    let missing = ["system fusewire: there is no /no/such/hp", "correct it in `command`"];
+    command("/no/such/hp").run(&[]).failed(1, &missing);
+    command("no-such-hp").run(&[]).failed(1, &["no-such-hp is not in PATH", "`package`"]);
     let desk = Desk::new(SMALL);
     desk.run(&["--only", "nothing"]).failed(1, &["--only nothing matches no cell"]);
     finish(&mut desk.command(&["quik"])).failed(1, &["did you mean quick?"]);
@@ -409,8 +417,8 @@ fn a_mount_that_hangs_is_given_up_and_recorded() {
          [[cells]]\nworkload = \"open-close\"\nfiles = 20\n"
     );
     fs::write(desk.path("study.toml"), study).expect("write");
-    let output = desk.run(&[]).succeeded();
-    assert!(output.stderr.contains("hangs did not mount within"), "{output:?}");
+    let told = ["hangs did not mount within", "systems without figures: hangs: "];
+    desk.run(&[]).failed(1, &told);
     desk.is_clean();
     assert_eq!(desk.samples().len(), 3);
 }

@@ -18,7 +18,7 @@ use super::mounts;
 use super::options::DemoOptions;
 use super::plan::{self, Step};
 use super::progress::{self, Bar};
-use super::sample::Sample;
+use super::sample::{Outcome, Sample};
 use super::scratch::complain;
 use super::system::{Native, System};
 use super::uring::Uring;
@@ -70,7 +70,10 @@ pub fn run(options: &DemoOptions) -> Result<(), StudyError> {
     let _ = writeln!(std::io::stdout(), "{shown}");
     say::line(format_args!("written: {}", folder.display()));
     undone?;
-    summary.failure().map_or(Ok(()), |(count, first)| Err(StudyError::CellsFailed { count, first }))
+    let others = samples.iter().any(|sample| matches!(sample.outcome, Outcome::Measured(_)));
+    summary
+        .failure()
+        .map_or(Ok(()), |(count, first)| Err(StudyError::CellsFailed { count, others, first }))
 }
 
 fn select(options: &DemoOptions) -> Result<Vec<Cell>, StudyError> {

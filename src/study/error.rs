@@ -70,11 +70,21 @@ pub enum StudyError {
     #[error(transparent)]
     Report(#[from] ReportError),
     /// Some cells have no figure; the others were reported.
-    #[error("{count} of the cells failed (the others have figures): {first}")]
+    #[error("{count} of the cells failed{}: {first}", if *.others { " (the others have figures)" } else { "" })]
     CellsFailed {
         /// How many.
         count: usize,
+        /// Whether there are any that have one.
+        others: bool,
         /// The first of them, with its reason.
+        first: String,
+    },
+    /// There are systems of which nothing is known.
+    #[error("systems without figures: {}: {first}", .systems.join(", "))]
+    NoFigures {
+        /// Their ids.
+        systems: Vec<String>,
+        /// Why the first of them has none.
         first: String,
     },
     /// Something could not be removed.

@@ -49,6 +49,11 @@ pub(crate) fn before(
             }
         }
     }
+    for planned in systems {
+        if let Some(why) = planned.misnamed() {
+            return Err(refuse(format!("system {}: {why}", planned.system.id)));
+        }
+    }
     if systems.len() > 2 && !Path::new("/dev/fuse").exists() {
         return Err(refuse(
             "/dev/fuse does not exist: modprobe fuse (in a container: --device /dev/fuse)",

@@ -16,6 +16,7 @@ mod resume;
 pub(super) mod scene;
 mod taker;
 pub(crate) mod tree;
+mod verdict;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ use order::Turn;
 use place::Place;
 use resume::Overrides;
 use taker::{Sink, TurnError};
+use verdict::verdict;
 
 pub use options::RunOptions;
 
@@ -90,7 +92,7 @@ pub fn run(options: &RunOptions) -> Result<(), StudyError> {
         && earlier.samples.len() >= turns(&plan).len()
     {
         let (folder, samples) = (folder.clone(), earlier.samples.clone());
-        return tell(options, &Done { folder, samples, others: others(&plan) });
+        return tell(options, &Done { folder, samples, systems: systems_of(&plan) });
     }
     let interrupt = Interrupt::catch()?;
     let temporary = std::env::temp_dir();
@@ -214,8 +216,7 @@ fn resolve(
 struct Done {
     folder: PathBuf,
     samples: Vec<Sample>,
-    /// Systems that are other programs.
-    others: Vec<String>,
+    systems: Vec<record::System>,
 }
 
 /// Everything between the making of the place and its end.
@@ -248,7 +249,7 @@ fn measure(
         seed: plan.seed,
         rounds: plan.file.rounds,
         cells: plan.cells.iter().map(|planned| planned.cell.clone()).collect(),
-        systems: plan.systems.iter().map(|planned| planned.system.clone()).collect(),
+        systems: systems_of(plan),
     };
     let (folder, mut environment, kept) = match (earlier, &options.resume) {
         (Some(earlier), Some(path)) => {
@@ -289,7 +290,7 @@ fn measure(
     match taken {
         Ok(()) => {
             folder.finish()?;
-            Ok(Done { folder: folder.path().to_owned(), samples, others: others(plan) })
+            Ok(Done { folder: folder.path().to_owned(), samples, systems: study.systems })
         }
         Err(StudyError::Interrupted { signal }) => Err(StudyError::Paused {
             signal,
@@ -331,10 +332,9 @@ fn probe(
     }
 }
 
-/// The systems that are other programs.
-fn others(plan: &Plan) -> Vec<String> {
-    let is_other = |planned: &&PlannedSystem| planned.system.kind == record::Kind::Command;
-    plan.systems.iter().filter(is_other).map(|planned| planned.system.id.clone()).collect()
+/// The systems as they are recorded.
+fn systems_of(plan: &Plan) -> Vec<record::System> {
+    plan.systems.iter().map(|planned| planned.system.clone()).collect()
 }
 
 /// Who runs when.
@@ -464,15 +464,7 @@ fn tell(options: &RunOptions, done: &Done) -> Result<(), StudyError> {
         print(&digest.headline.join("\n"));
     }
     say::line(format_args!("written: {}", done.folder.join(report::study::PAGE).display()));
-    // That another program can not do something is a result, and no failure of the study.
-    failed.retain(|(_, system, _)| !done.others.iter().any(|other| other == system));
-    match failed.first() {
-        Some((cell, system, why)) => Err(StudyError::CellsFailed {
-            count: failed.len(),
-            first: format!("{cell} on {system}: {why}"),
-        }),
-        None => Ok(()),
-    }
+    verdict(&done.systems, &done.samples)
 }
 
 /// A reader that has gone (`| head`) is no failure.

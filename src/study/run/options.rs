@@ -9,8 +9,9 @@ use clap::Args;
 /// STUDY is a file (see scripts/studies/ for commented ones) or a preset: `--list` names them. Results
 /// are written after every run; ^C leaves nothing mounted, and `--resume` goes on.
 ///
-/// Exit status 0 if all was measured, 1 if not, or if a cell has no figures on native or fusewire (what
-/// another program can not do is a result), 128 + signal after an interruption.
+/// Exit status 0 if all was measured, 1 if not, if a cell has no figures on native or fusewire, or a system
+/// none at all (that another program can not do some of it is a result), 128 + signal after an
+/// interruption.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(args_override_self = true)]
 pub struct RunOptions {
