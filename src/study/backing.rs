@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::StudyError;
 use super::image::{Image, Make};
 use super::mounts;
-use super::scratch::{Scratch, complain};
+use super::scratch::{DEMO, Scratch, complain};
 
 /// Size of the sparse image.
 pub(crate) const IMAGE_BYTES: u64 = 2 << 30;
@@ -26,7 +26,7 @@ pub(crate) struct Backing {
 impl Backing {
     /// An ext4 image in a new directory under `parent`.
     pub(crate) fn image(parent: &Path) -> Result<Self, StudyError> {
-        let scratch = Scratch::new(parent, false)?;
+        let scratch = Scratch::new(parent, DEMO, false)?;
         let ext4 = scratch.subdirectory("ext4")?;
         let mountpoint = scratch.subdirectory("mnt")?;
         let image =
@@ -38,8 +38,8 @@ impl Backing {
 
     /// A subdirectory of the user's `dir`; the mount point lies under `parent`.
     pub(crate) fn directory(dir: &Path, parent: &Path) -> Result<Self, StudyError> {
-        let subdirectory = Scratch::new(dir, true)?;
-        let scratch = Scratch::new(parent, false)?;
+        let subdirectory = Scratch::new(dir, DEMO, true)?;
+        let scratch = Scratch::new(parent, DEMO, false)?;
         let mountpoint = scratch.subdirectory("mnt")?;
         let source = subdirectory.path().to_owned();
         Ok(Backing { subdirectory: Some(subdirectory), image: None, scratch, source, mountpoint })

@@ -2,6 +2,7 @@
 //! with its remedy.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::fio;
 use super::mounts;
 use super::options::DemoOptions;
 use super::say;
-use super::scratch::PREFIX;
+use super::scratch::PREFIXES;
 
 /// What an image grows to beyond the test file: journal, inode tables, the metadata cells.
 const IMAGE_SLACK_MIB: u64 = 320;
@@ -72,7 +73,7 @@ pub(crate) fn check(options: &DemoOptions) -> Result<Checked, StudyError> {
             "/dev/fuse does not exist: modprobe fuse (in a container: --device /dev/fuse)",
         ));
     }
-    tell_leftovers()?;
+    tell_leftovers(options.dir.as_deref().into_iter().chain([temporary.as_path()]))?;
     Ok(Checked { temporary, fio })
 }
 
@@ -119,47 +120,67 @@ pub(crate) fn space(dir: &Path, needed_mib: u64, remedy: &str) -> Result<(), Stu
     Ok(())
 }
 
-/// Tells of what an earlier run left mounted. Nothing is measured wrong beside it, and it may have
-/// been made in another PID namespace, so it is neither refused nor removed.
-pub(crate) fn tell_leftovers() -> Result<(), StudyError> {
+/// Tells of what an earlier run left: mounts anywhere, and directories in `places`. Nothing is measured
+/// wrong beside it, and it may have been made in another PID namespace, so it is neither refused nor
+/// removed.
+pub(crate) fn tell_leftovers<'a>(
+    places: impl IntoIterator<Item = &'a Path>,
+) -> Result<(), StudyError> {
     let lives = |pid: &str| Path::new("/proc").join(pid).exists();
-    if let Some(told) =
-        leftovers(mounts::table()?.iter().map(|mount| mount.mount_point.as_path()), &lives)
-    {
+    let table = mounts::table()?;
+    let points = table.iter().map(|mount| mount.mount_point.as_path());
+    // What can not be listed is not where anything could be made either, which is said elsewhere.
+    let entries = places.into_iter().flat_map(|place| fs::read_dir(place).into_iter().flatten());
+    let entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    if let Some(told) = leftovers(points, entries.iter().map(PathBuf::as_path), &lives) {
         say::line(format_args!("fusewire: {told}"));
     }
     Ok(())
 }
 
-/// Mounts of a run whose process is gone: it was killed in a way it could not clean up after.
+/// Mounts and directories of a run whose process is gone: it was killed in a way it could not clean up
+/// after.
 fn leftovers<'a>(
     points: impl Iterator<Item = &'a Path>,
+    entries: impl Iterator<Item = &'a Path>,
     lives: &dyn Fn(&str) -> bool,
 ) -> Option<String> {
-    let mut found: Vec<&Path> =
-        points.filter(|point| owner(point).is_some_and(|pid| !lives(pid))).collect();
+    let dead = |path: &&Path| {
+        own(path).and_then(|own| owner(own.file_name()?)).is_some_and(|pid| !lives(pid))
+    };
+    let mut found: Vec<&Path> = points.filter(dead).collect();
     // The kernel lists a mount before those upon it; they are undone the other way round.
     found.reverse();
-    if found.is_empty() {
+    let dirs: BTreeSet<&Path> =
+        found.iter().copied().chain(entries.filter(dead)).filter_map(own).collect();
+    if dirs.is_empty() {
         return None;
     }
-    let list: Vec<String> = found.iter().map(|point| point.display().to_string()).collect();
-    let dirs: BTreeSet<String> =
-        found.iter().filter_map(|point| Some(point.parent()?.display().to_string())).collect();
+    let list = |paths: &mut dyn Iterator<Item = &Path>| {
+        paths.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let unmount = match found.is_empty() {
+        true => String::new(),
+        false => format!("umount -l {} && ", list(&mut found.iter().copied())),
+    };
     Some(format!(
-        "an earlier run was killed and left something mounted; remove it with: umount -l {} && \
+        "an earlier run was killed and left something behind; remove it with: {unmount}\
          rm -r --one-file-system {}",
-        list.join(" "),
-        dirs.into_iter().collect::<Vec<_>>().join(" ")
+        list(&mut dirs.into_iter())
     ))
 }
 
-/// The process id in the name of a demo's directory.
-fn owner(point: &Path) -> Option<&str> {
-    point.components().find_map(|component| {
-        let name = component.as_os_str().to_str()?;
-        name.strip_prefix('.').unwrap_or(name).strip_prefix(PREFIX)?.split('-').next()
-    })
+/// The part of a path that ends with a directory of a run.
+fn own(path: &Path) -> Option<&Path> {
+    path.ancestors().filter(|part| part.file_name().and_then(owner).is_some()).last()
+}
+
+/// The process id in the name of a run's directory.
+fn owner(name: &OsStr) -> Option<&str> {
+    let name = name.to_str()?;
+    let name = name.strip_prefix('.').unwrap_or(name);
+    let (pid, _) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))?.split_once('-')?;
+    pid.parse::<u32>().is_ok().then_some(pid)
 }
 
 #[cfg(test)]
@@ -167,14 +188,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_of_dead_runs_are_told_of_and_those_of_living_ones_are_not() {
-        let points =
-            ["/", "/t/fusewire-demo-47-a/ext4", "/t/fusewire-demo-47-a/mnt"].map(Path::new);
-        assert_eq!(leftovers(points.into_iter(), &|_| true), None);
-        let told = leftovers(points.into_iter(), &|pid| pid != "47").expect("left over");
-        let remedy = "umount -l /t/fusewire-demo-47-a/mnt /t/fusewire-demo-47-a/ext4 && \
-                      rm -r --one-file-system /t/fusewire-demo-47-a";
-        assert!(told.ends_with(remedy), "{told}");
+    fn what_dead_runs_left_is_told_of_and_what_living_ones_have_is_not() {
+        let points = [
+            "/",
+            "/t/fusewire-study-47-a/disk",
+            "/t/fusewire-study-47-a/mnt/fs",
+            "/t/fusewire-demo-48-a/mnt",
+        ]
+        .map(Path::new);
+        let entries =
+            ["/d/.fusewire-study-47-b", "/d/fusewire-study-me", "/d/theirs"].map(Path::new);
+        let told = |lives: &dyn Fn(&str) -> bool| {
+            leftovers(points.into_iter(), entries.into_iter(), lives)
+        };
+        assert_eq!(told(&|_| true), None);
+        let said = told(&|pid| pid != "47").expect("left over");
+        let remedy = "umount -l /t/fusewire-study-47-a/mnt/fs /t/fusewire-study-47-a/disk && \
+                      rm -r --one-file-system /d/.fusewire-study-47-b /t/fusewire-study-47-a";
+        assert!(said.ends_with(remedy), "{said}");
+        let said = leftovers([].into_iter(), entries.into_iter(), &|_| false).expect("left over");
+        let remedy = "remove it with: rm -r --one-file-system /d/.fusewire-study-47-b";
+        assert!(said.ends_with(remedy), "{said}");
     }
 
     #[test]

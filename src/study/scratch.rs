@@ -12,7 +12,11 @@ use super::mounts;
 use super::say;
 
 /// What the names of our directories start with; the process id follows.
-pub(crate) const PREFIX: &str = "fusewire-demo-";
+pub(crate) const PREFIXES: [&str; 2] = [DEMO, STUDY];
+/// Those of a demo, and of what else measures on the same backing.
+pub(crate) const DEMO: &str = "fusewire-demo-";
+/// Those of a study.
+pub(crate) const STUDY: &str = "fusewire-study-";
 
 /// A temporary directory, removed on drop.
 #[derive(Debug)]
@@ -22,11 +26,11 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one in `parent`; `hidden` puts a dot before the name.
-    pub(crate) fn new(parent: &Path, hidden: bool) -> Result<Self, StudyError> {
+    /// Makes one in `parent`, whose name starts with `prefix`; `hidden` puts a dot before that.
+    pub(crate) fn new(parent: &Path, prefix: &str, hidden: bool) -> Result<Self, StudyError> {
         let dot = if hidden { "." } else { "" };
         let dir = tempfile::Builder::new()
-            .prefix(&format!("{dot}{PREFIX}{}-", std::process::id()))
+            .prefix(&format!("{dot}{prefix}{}-", std::process::id()))
             .tempdir_in(parent)
             .map_err(StudyError::io("create a temporary directory in", parent))?;
         // mountinfo shows real paths, and we compare with those.
@@ -84,18 +88,18 @@ mod tests {
     #[test]
     fn it_is_removed_with_what_is_in_it() {
         let parent = tempfile::tempdir().expect("a temporary directory");
-        let scratch = Scratch::new(parent.path(), true).expect("can be made");
+        let scratch = Scratch::new(parent.path(), STUDY, true).expect("can be made");
         let sub = scratch.subdirectory("sub").expect("can be made");
         fs::write(sub.join("file"), b"x").expect("can be written");
         let path = scratch.path().to_owned();
-        assert!(path.file_name().expect("named").to_string_lossy().starts_with(".fusewire-demo-"));
+        assert!(path.file_name().expect("named").to_string_lossy().starts_with(".fusewire-study-"));
         drop(scratch);
         assert!(!path.exists());
     }
 
     #[test]
     fn a_missing_parent_is_named() {
-        let error = Scratch::new(Path::new("/no/such"), false).expect_err("no parent");
+        let error = Scratch::new(Path::new("/no/such"), DEMO, false).expect_err("no parent");
         assert!(error.to_string().contains("/no/such"), "{error}");
     }
 }

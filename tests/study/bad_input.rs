@@ -149,3 +149,91 @@ fn whenever_it_is_interrupted_nothing_stays() {
         eventually("the loop device goes", || loop_devices(&here).is_empty());
     }
 }
+
+#[test]
+fn what_a_killed_study_left_is_named_with_a_remedy_that_works() {
+    let desk = Desk::new(&SMALL.replace("rounds = 2", "rounds = 400"));
+    let tmpfs = SMALL.replace("rounds = 2", "rounds = 400") + "[backing]\nkind = \"tmpfs\"\n";
+    fs::write(desk.path("tmpfs.toml"), tmpfs).expect("write");
+    let in_memory = || {
+        let mut command = Command::new(binary());
+        command.args(["study", "run"]).arg(desk.path("tmpfs.toml")).env("TMPDIR", desk.path("tmp"));
+        command.arg("--results").arg(desk.path("in-memory"));
+        command
+    };
+    let in_data = || {
+        let mut command = desk.command(&[]);
+        command.arg(desk.path("study.toml"));
+        command
+    };
+    for (mut command, results) in [(in_memory(), "in-memory"), (in_data(), "results")] {
+        let mut child = started(&mut command);
+        eventually("it measures", || desk.path(results).exists());
+        child.kill().expect("our child");
+        wait(&mut child);
+    }
+    let data: Vec<_> = fs::read_dir(desk.path("data")).expect("readable").flatten().collect();
+    assert!(data[0].file_name().to_string_lossy().starts_with(".fusewire-study-"), "{data:?}");
+
+    fs::write(desk.path("study.toml"), SMALL).expect("write");
+    let output = desk.run(&[]).succeeded();
+    let told = output.stderr.split_once("remove it with: ").expect("it is told").1;
+    let (unmount, remove) = told.lines().next().expect("a line").split_once(" && ").expect("two");
+    assert!(unmount.starts_with("umount -l ") && remove.starts_with("rm -r --one-file-system "));
+    // Others may have left something too, which is not ours to remove.
+    let here = desk.folder.path().canonicalize().expect("it exists");
+    let ours = |words: &str| {
+        let ours = words.split(' ').filter(|word| word.starts_with(&*here.to_string_lossy()));
+        ours.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    let remedy = format!("umount -l {} && rm -r --one-file-system {}", ours(unmount), ours(remove));
+    finish(Command::new("sh").args(["-c", &remedy])).succeeded();
+    desk.is_clean();
+}
+
+#[test]
+fn memory_that_is_too_small_is_refused_before_it_is_full() {
+    let backing = "[backing]\nkind = \"tmpfs\"\nsize-mib = 20\n";
+    let desk = Desk::new(&(FIO.replace("size-mib = 8", "size-mib = 64") + backing));
+    let mut command = Command::new(binary());
+    command.args(["study", "run"]).arg(desk.path("study.toml")).env("TMPDIR", desk.path("tmp"));
+    command.arg("--results").arg(desk.path("results"));
+    let told = ["a tmpfs of 20 MiB is too small, 80 MiB are needed", "size-mib in [backing]"];
+    finish(&mut command).failed(1, &told);
+    desk.is_clean();
+    assert!(!desk.path("results").exists());
+}
+
+#[test]
+fn a_device_that_is_too_small_is_refused_before_it_is_full() {
+    let desk = Desk::new(&FIO.replace("size-mib = 8", "size-mib = 64"));
+    let image = desk.path("image");
+    fs::File::create(&image).and_then(|file| file.set_len(32 << 20)).expect("create");
+    finish(Command::new("mkfs.ext4").arg("-q").arg(&image)).succeeded();
+    let attached = finish(Command::new("losetup").args(["--find", "--show"]).arg(&image));
+    let device = attached.succeeded().stdout.trim().to_owned();
+    let mut command = Command::new(binary());
+    command.args(["study", "run"]).arg(desk.path("study.toml")).args(["--dir", &device]);
+    command.arg("--results").arg(desk.path("results")).env("TMPDIR", desk.path("tmp"));
+    let output = finish(&mut command);
+    finish(Command::new("losetup").args(["--detach", &device])).succeeded();
+    output.failed(1, &[&*format!("{device}: "), "MiB free, 80 MiB are needed", "another device"]);
+    desk.is_clean();
+}
+
+#[test]
+fn numbers_that_measure_nothing_are_refused_by_their_key() {
+    for (key, told) in [
+        ("seconds = -1", "seconds = -1: from 0.01 to 3600 are possible"),
+        ("seconds = nan", "seconds = NaN: "),
+        ("passes = 0", "passes = 0: from 1 to "),
+        ("load = 500", "load = 500: from 1 to 100"),
+        ("published = \"nothing\"", "unknown row in `published` `nothing`"),
+    ] {
+        let study =
+            SMALL.replace("workload = [\"stat-forced\", \"create\"]", "workload = \"stat\"");
+        let desk = Desk::new(&format!("{study}{key}\n"));
+        desk.run(&[]).failed(1, &["[[cells]] number 1: ", told]);
+        desk.is_clean();
+    }
+}

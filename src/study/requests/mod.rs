@@ -157,7 +157,7 @@ fn check() -> Result<(), StudyError> {
     for (name, package) in programs {
         program(name, package)?;
     }
-    tell_leftovers()
+    tell_leftovers([std::env::temp_dir().as_path()])
 }
 
 fn count(

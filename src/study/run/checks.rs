@@ -10,16 +10,14 @@ use super::super::error::StudyError;
 use super::super::file::cells::Planned;
 use super::super::file::systems::{PlannedSystem, find_program};
 use super::super::file::{Backing, BackingKind};
-use super::super::preflight::{o_direct, program, refuse, space, tell_leftovers};
+use super::super::preflight::{o_direct, program, refuse, tell_leftovers};
 use super::super::process::run_tool;
 use super::super::work::{Cache, Fio, Operation, Work};
 use super::super::{fio, mounts, prepare};
-use super::jobs;
+use super::{jobs, room};
 
 /// The oldest fio whose json+ and `--sync=dsync` are understood.
 const FIO_SINCE: (u32, u32) = (3, 20);
-/// What is needed beside the test file: journal, inode tables, trees.
-const SLACK_MIB: u64 = 400;
 
 /// Whether a cell uses the shared test file.
 pub(crate) fn uses_data_file(work: &Work) -> bool {
@@ -34,7 +32,7 @@ pub(crate) fn uses_data_file(work: &Work) -> bool {
 pub(crate) fn before(
     cells: &[Planned],
     systems: &[PlannedSystem],
-    backing: &Backing,
+    (backing, size_mib): (&Backing, u32),
     temporary: &Path,
 ) -> Result<String, StudyError> {
     let mut version = String::new();
@@ -75,11 +73,6 @@ pub(crate) fn before(
     if !root {
         program("fusermount3", "fuse3")?;
     }
-    let size_mib = cells.iter().filter_map(|cell| match &cell.work {
-        Work::Fio(job) => Some(u64::from(job.size_mib)),
-        _ => None,
-    });
-    let needed = size_mib.max().unwrap_or(0) + SLACK_MIB;
     match backing.kind {
         BackingKind::Image => {
             let package = match backing.filesystem.as_str() {
@@ -97,32 +90,17 @@ pub(crate) fn before(
                 return Err(refuse(format!("{mkfs} is not installed: apt-get install {package}")));
             }
             program("losetup", "mount")?;
-            if backing.size_mib < needed {
-                return Err(refuse(format!(
-                    "an image of {} MiB is too small, {needed} MiB are needed: size-mib in [backing]",
-                    backing.size_mib
-                )));
-            }
-            let dir = backing.image_dir.as_deref().unwrap_or(temporary);
-            space(
-                dir,
-                needed,
-                "another `on` in [backing], or TMPDIR=<directory>, or a smaller size-mib in the study's file",
-            )?;
         }
         BackingKind::Directory | BackingKind::Distributed => {
             if let Some(dir) = &backing.path {
                 lies_where_it_should(backing.kind, dir)?;
-                space(
-                    dir,
-                    needed,
-                    "another --dir or `path` in [backing], or a smaller size-mib in the study's file",
-                )?;
             }
         }
         BackingKind::Device | BackingKind::Tmpfs | BackingKind::Null => {}
     }
-    tell_leftovers()?;
+    room::before(cells, size_mib, backing, temporary)?;
+    let places = [backing.path.as_deref(), backing.image_dir.as_deref(), Some(temporary)];
+    tell_leftovers(places.into_iter().flatten())?;
     Ok(version)
 }
 

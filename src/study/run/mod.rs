@@ -13,6 +13,7 @@ mod options;
 mod order;
 mod place;
 mod resume;
+mod room;
 pub(super) mod scene;
 mod taker;
 pub(crate) mod tree;
@@ -97,7 +98,8 @@ pub fn run(options: &RunOptions) -> Result<(), StudyError> {
     let interrupt = Interrupt::catch()?;
     let temporary = std::env::temp_dir();
     let backing = &plan.file.backing;
-    let fio = checks::before(&plan.cells, &plan.systems, backing, &temporary)?;
+    let size_mib = plan.file.size_mib;
+    let fio = checks::before(&plan.cells, &plan.systems, (backing, size_mib), &temporary)?;
     if earlier.is_none() {
         report::folder::prepare(&options.results)?;
     }
@@ -227,6 +229,7 @@ fn measure(
     (place, exe, fio): (&Place, &Path, String),
     interrupt: &Interrupt,
 ) -> Result<Done, StudyError> {
+    room::on_device(&plan.cells, plan.file.size_mib, &plan.file.backing, place.source())?;
     if plan.cells.iter().any(|planned| checks::uses_data_file(&planned.work)) {
         prepare::lay_out(place.source(), plan.file.size_mib, &|| interrupt.check())?;
         checks::data_file(&plan.cells, place.source())?;

@@ -12,7 +12,7 @@ use super::super::file::{Backing, BackingKind};
 use super::super::image::{Image, Make};
 use super::super::mounts;
 use super::super::process::run_tool;
-use super::super::scratch::{Scratch, complain};
+use super::super::scratch::{STUDY, Scratch, complain};
 use super::neutral::Neutral;
 
 /// Size of the file that `fusewire null` shows.
@@ -37,7 +37,7 @@ impl Place {
     /// Makes it; what has been made is undone if the rest fails.
     pub(crate) fn make(backing: &Backing, temporary: &Path) -> Result<Self, StudyError> {
         let parent = backing.image_dir.as_deref().unwrap_or(temporary);
-        let scratch = Scratch::new(parent, false)?;
+        let scratch = Scratch::new(parent, STUDY, false)?;
         // As deep below the root as the source is, so that paths are walked equally far.
         scratch.subdirectory("mnt")?;
         let mountpoint = scratch.subdirectory("mnt/fs")?;
@@ -132,7 +132,7 @@ impl Place {
     }
 
     fn subdirectory_of(&mut self, dir: &Path) -> Result<PathBuf, StudyError> {
-        let subdirectory = Scratch::new(dir, true)?;
+        let subdirectory = Scratch::new(dir, STUDY, true)?;
         let path = subdirectory.path().to_owned();
         self.subdirectory = Some(subdirectory);
         Ok(path)
