@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::statistics::SAME_WITHIN;
 use super::summary::{CellResult, CellSummary, Comparison, Summary};
 use super::text;
 use crate::study::sample::Percentiles;
@@ -115,7 +116,8 @@ fn method(page: &mut String, summary: &Summary) {
          geometric mean of its two native runs; shown is the median of the rounds with its \
          bootstrap 95 % interval. A/A is what native differs from itself by. \"slower\" and \
          \"faster\" are said only if the interval excludes 1 and the median lies outside A/A; \
-         \"unclear\" is no difference in an interval too wide to show one. \
+         \"same\" only if the interval holds 1, and it and A/A are no wider than x{SAME_WITHIN}; all \
+         else is \"unclear\". \
          fio jobs last {} s on one {} MiB file which both systems share, written once and \
          overwritten in place; buffered cells are warm, O_DIRECT cells have no page cached.",
         method.rounds, method.seed, method.fio_seconds, method.size_mib

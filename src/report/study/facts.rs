@@ -1,6 +1,7 @@
 //! How a study was measured and on what, in words: for the page and for the README.
 
 use super::digest::Digest;
+use crate::report::statistics::SAME_WITHIN;
 use crate::report::text;
 use crate::study::environment::Environment;
 use crate::study::record::System;
@@ -16,10 +17,12 @@ pub(super) fn method(digest: &Digest) -> Vec<String> {
              multiple (lower is better).",
             digest.rounds, digest.seed
         ),
-        "A/A is what native differs from itself by. \"slower\" and \"faster\" are said only if the \
-         interval excludes 1 and the median lies outside of A/A; \"same\" means that no difference was \
-         shown, \"unclear\" that none was shown but the interval, or A/A, is so wide that one may hide in it."
-            .to_owned(),
+        format!(
+            "A/A is what native differs from itself by. \"slower\" and \"faster\" are said only if the \
+             interval excludes 1 and the median lies outside of A/A; \"same\" only if the interval holds 1, \
+             and it and A/A are no wider than x{SAME_WITHIN}. All else is \"unclear\": no difference was \
+             shown, but one may hide in the interval or in A/A."
+        ),
         "Requests are the daemon's own counters, read before and after the timed part. CPU time is that \
          of client and daemon. Absolute figures do not travel between machines, ratios do to some degree."
             .to_owned(),
