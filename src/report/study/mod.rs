@@ -15,7 +15,7 @@ mod published;
 pub mod results;
 mod scaling;
 mod steps;
-mod warnings;
+pub(in crate::report) mod warnings;
 mod words;
 
 use std::fs;

@@ -8,10 +8,12 @@ use super::results::Results;
 use super::words;
 use crate::report::statistics::Verdict;
 use crate::report::text;
+use crate::study::environment::Environment;
 use crate::study::record::{Kind, NATIVE, System};
+use crate::study::sample::count;
 
 /// More stolen CPU time than this disturbs a run, per cent.
-const NOISY_STEAL: f64 = 5.0;
+pub(in crate::report) const NOISY_STEAL: f64 = 5.0;
 /// A/A beyond this factor tells of a machine that was busy with something else.
 const NOISY_BAND: f64 = 1.25;
 /// Data requests for one operation, above which they did not merely fill a cache.
@@ -123,7 +125,7 @@ fn failures(digest: &Digest, warnings: &mut Vec<String>) {
 fn wrong_way(cell: &CellDigest, system: &System, figures: &Figures) -> Option<String> {
     let mode = system.in_force.as_ref().map(|found| found.data.mode.as_str());
     let moves_data = cell.cell.unit == crate::study::record::Unit::MegabytesPerSecond
-        || cell.cell.group.contains("fio");
+        || cell.cell.workload["kind"] == "fio";
     if system.kind != Kind::Fusewire || !moves_data {
         return None;
     }
@@ -161,6 +163,11 @@ fn own_load(digest: &Digest, warnings: &mut Vec<String>) {
     }
 }
 
+/// Whether others wanted more CPUs than there are when a study began.
+pub(in crate::report) fn is_loaded(environment: &Environment) -> bool {
+    environment.load_average > count(environment.cpus as u64)
+}
+
 fn noise(digest: &Digest, warnings: &mut Vec<String>) {
     let names = |cells: &[&CellDigest]| {
         let shown: Vec<&str> = cells.iter().take(3).map(|cell| cell.cell.title.as_str()).collect();
@@ -171,6 +178,12 @@ fn noise(digest: &Digest, warnings: &mut Vec<String>) {
         let rows = cell.results.iter().filter_map(|row| row.figures());
         rows.map(|figures| figures.steal_percent).fold(0.0, f64::max)
     };
+    if is_loaded(&digest.environment) {
+        warnings.push(format!(
+            "noisy: the load was {:.1} when it began, on {} CPUs: what ran before had not ended",
+            digest.environment.load_average, digest.environment.cpus
+        ));
+    }
     let all = digest.environment.steal_percent;
     let robbed: Vec<&CellDigest> =
         digest.cells.iter().filter(|cell| worst_steal(cell) > NOISY_STEAL).collect();
@@ -215,7 +228,7 @@ fn noise(digest: &Digest, warnings: &mut Vec<String>) {
 mod tests {
     use crate::report::study::digest::Digest;
     use crate::report::study::fixture;
-    use crate::study::record::{Measurement, Outcome};
+    use crate::study::record::{Measurement, Outcome, Unit};
 
     fn warnings(change: impl Fn(&str, &str, &mut Measurement)) -> Vec<String> {
         let mut results = fixture::results();
@@ -274,6 +287,17 @@ mod tests {
         let wanted = "seq read 1M, buffered, fusewire: 0.50 READ/WRITE requests for one operation \
                       although passthrough is in force";
         assert!(found.iter().any(|text| text == wanted), "{found:?}");
+        // Of a rate of operations no less than of one of bytes.
+        let mut results = fixture::results();
+        results.study.cells[0].unit = Unit::OperationsPerSecond;
+        for sample in &mut results.samples {
+            if let Outcome::Measured(run) = &mut sample.outcome
+                && let (Some(work), "read") = (&mut run.daemon, sample.cell.as_str())
+            {
+                work.requests.insert("READ".into(), run.operations / 2);
+            }
+        }
+        assert!(Digest::new(&results).warnings.iter().any(|text| text == wanted));
         // The base copies; there it is as it should be, and so is it in a metadata cell.
         let found = warnings(|cell, system, run| {
             if let (Some(work), true) = (&mut run.daemon, cell != "read" || system == "base") {
@@ -295,6 +319,19 @@ mod tests {
         });
         let told = |text: &str| found.iter().any(|warning| warning.contains(text));
         assert!(told("native differs from itself by more than 25 % in 4 cells"), "{found:?}");
+    }
+
+    #[test]
+    fn a_machine_that_was_busy_when_it_began_is_told() {
+        let mut results = fixture::results();
+        results.environment.load_average = 2.0;
+        let told = |results: &crate::report::study::results::Results| {
+            let found: Vec<String> = Digest::new(results).warnings;
+            found.iter().any(|text| text.starts_with("noisy: the load was"))
+        };
+        assert!(!told(&results), "two CPUs had enough to do");
+        results.environment.load_average = 30.67;
+        assert!(told(&results));
     }
 
     #[test]
