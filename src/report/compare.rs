@@ -4,7 +4,7 @@
 //! one of the days is no regression. A change counts only beyond what both studies' native runs
 //! differ from themselves by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -12,12 +12,13 @@ use clap::Args;
 use comfy_table::{Cell as Column, Color, Table, TableComponent, presets};
 use serde::Serialize;
 
+use super::differences;
 use super::error::ReportError;
 use super::statistics::{self, Interval, Verdict};
-use super::study::cell::{FEWEST_ROUNDS, Runs};
+use super::study::cell::{CellResult, FEWEST_ROUNDS, Runs};
 use super::study::results::Results;
 use super::text::{self, number};
-use crate::study::record::{Cell, NATIVE, NATIVE_AGAIN, Outcome, Sample, Study, System};
+use crate::study::record::{Cell, NATIVE, NATIVE_AGAIN, Study, System};
 
 /// Compare two runs of a study, cell by cell, and fail if the second is worse
 ///
@@ -59,8 +60,10 @@ pub struct Comparison {
     pub changes: Vec<Change>,
     /// Cells on systems that were measured before and failed after. Each is a regression.
     pub failed: Vec<Failure>,
-    /// What only one of the studies has, or has otherwise: not compared.
+    /// What only one of the studies has or has measured, or has otherwise: not compared.
     pub not_compared: Vec<String>,
+    /// What must be known before believing what was compared.
+    pub beware: Vec<String>,
     /// Number of regressions, failures included.
     pub regressions: usize,
 }
@@ -86,6 +89,8 @@ pub struct Change {
     pub verdict: Verdict,
     /// Whether it is worse by more than the threshold.
     pub is_regression: bool,
+    /// The smallest regression that would have been called one, per cent of speed; `None` if none would.
+    pub visible_percent: Option<f64>,
 }
 
 /// One cell on one system that works no more.
@@ -132,8 +137,10 @@ impl Comparison {
             changes: Vec::new(),
             failed: Vec::new(),
             not_compared: one_sided(before, after),
+            beware: differences::of(before, after),
             regressions: 0,
         };
+        let mut missing = Missing::default();
         let native = |system: &System| [NATIVE, NATIVE_AGAIN].contains(&system.id.as_str());
         for old in &before.study.cells {
             let Some(new) = after.study.cells.iter().find(|cell| cell.id == old.id) else {
@@ -156,19 +163,24 @@ impl Comparison {
                         "{cell}, {}: it can not keep up in either, and lengths of queues tell nothing",
                         system.id
                     ));
-                } else if let Some(reason) = failure(new, &system.id, &old_runs, &after.samples) {
-                    let (cell, system) = (old.id.clone(), system.id.clone());
-                    comparison.failed.push(Failure { cell, system, reason });
-                } else {
-                    comparison.changes.extend(change(
-                        old,
-                        &system.id,
-                        [&old_runs, &new_runs],
-                        threshold_percent,
-                    ));
+                    continue;
+                }
+                let was_measured = !old_runs.ratios(&system.id).is_empty();
+                match change(old, &system.id, [&old_runs, &new_runs], threshold_percent) {
+                    Some(change) => comparison.changes.push(change),
+                    None => match new_runs.result(&system.id) {
+                        CellResult::Failed(reason) if was_measured => {
+                            let (cell, system) = (old.id.clone(), system.id.clone());
+                            comparison.failed.push(Failure { cell, system, reason });
+                        }
+                        now if was_measured => missing.add("after", &now, system, old),
+                        _ if new_runs.ratios(&system.id).is_empty() => {}
+                        _ => missing.add("before", &old_runs.result(&system.id), system, old),
+                    },
                 }
             }
         }
+        comparison.not_compared.extend(missing.sentences());
         let worse = comparison.changes.iter().filter(|change| change.is_regression).count();
         comparison.regressions = worse + comparison.failed.len();
         comparison
@@ -177,15 +189,68 @@ impl Comparison {
     fn count(&self, verdict: Verdict) -> usize {
         self.changes.iter().filter(|change| change.verdict == verdict).count()
     }
+
+    /// What could have been found at all: whoever reads "no regression" must know where one would hide.
+    fn reach(&self) -> Option<String> {
+        let threshold = self.threshold_percent;
+        let visible = |change: &Change| change.visible_percent.unwrap_or(f64::INFINITY);
+        let mut all: Vec<f64> = self.changes.iter().map(visible).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        let blind = all.iter().filter(|percent| **percent > threshold + 1e-9).count();
+        let half = *all.get(all.len().checked_sub(1)? / 2)?;
+        let half = match half.is_finite() {
+            true => format!("half of them would have shown one of {half:.0} %"),
+            false => "half of them none at all".to_owned(),
+        };
+        (blind > 0).then(|| {
+            format!(
+                "{blind} of {} cells could not have shown a regression of {threshold} %, for noise or for \
+                 want of rounds; {half}.",
+                all.len()
+            )
+        })
+    }
 }
 
-/// Whether two cells of one name measure the same.
+/// Cells on systems that only one of the studies measured, those with one reason together.
+#[derive(Debug, Default)]
+struct Missing(BTreeMap<(String, &'static str, String), Vec<String>>);
+
+impl Missing {
+    fn add(&mut self, when: &'static str, result: &CellResult, system: &System, cell: &Cell) {
+        let reason = match result {
+            CellResult::Failed(reason) | CellResult::Skipped(reason) => reason,
+            CellResult::Measured(_) => "native has no figure",
+        };
+        let key = (system.id.clone(), when, reason.to_owned());
+        self.0.entry(key).or_default().push(cell.title.clone());
+    }
+
+    fn sentences(self) -> impl Iterator<Item = String> {
+        self.0.into_iter().map(|((system, when, reason), cells)| {
+            let cells = match &cells[..] {
+                few @ ([_] | [_, _] | [_, _, _]) => few.join("; "),
+                many => format!("{} cells ({}; ...)", many.len(), many[0]),
+            };
+            format!("{system} has no figure {when}: {cells}: {reason}")
+        })
+    }
+}
+
+/// Whether two cells of one name measure the same. The rate of a load is none of it: it is the same
+/// share of what native did at its peak, which each study finds for itself.
 fn is_same_work(old: &Cell, new: &Cell) -> bool {
-    let work = |cell: &Cell| (cell.unit, cell.workload.clone(), cell.cache.clone(), cell.threads);
+    let work = |cell: &Cell| {
+        let mut workload = cell.workload.clone();
+        if let Some(parameters) = workload.as_object_mut() {
+            parameters.remove("rate_per_second");
+        }
+        (cell.unit, workload, cell.cache.clone(), cell.threads)
+    };
     work(old) == work(new)
 }
 
-/// What only one of the studies has, and systems that are not what they were.
+/// What only one of the studies has.
 fn one_sided<'a>(before: &'a Results, after: &'a Results) -> Vec<String> {
     let mut differences = Vec::new();
     let mut compare = |what: &str, old: BTreeSet<&str>, new: BTreeSet<&str>| {
@@ -201,38 +266,7 @@ fn one_sided<'a>(before: &'a Results, after: &'a Results) -> Vec<String> {
         |study: &'a Study| study.systems.iter().map(|system| system.id.as_str()).collect();
     compare("cells", cells(&before.study), cells(&after.study));
     compare("systems", systems(&before.study), systems(&after.study));
-    for old in &before.study.systems {
-        let same = |new: &&System| new.id == old.id;
-        if let Some(new) = after.study.systems.iter().find(same)
-            && (&old.arguments, old.kind) != (&new.arguments, new.kind)
-        {
-            differences.push(format!(
-                "system {} had other arguments before: {} (compared nevertheless)",
-                old.id,
-                old.arguments.join(" ")
-            ));
-        }
-    }
-    let machine = |results: &Results| (results.environment.cpu.clone(), results.environment.cpus);
-    if machine(before) != machine(after) {
-        differences.push("another machine: only large changes mean anything".into());
-    }
     differences
-}
-
-/// Why a cell that was measured before has no figure now.
-fn failure(cell: &Cell, system: &str, before: &Runs<'_>, after: &[Sample]) -> Option<String> {
-    if before.ratios(system).is_empty() {
-        return None;
-    }
-    let mut outcomes =
-        after.iter().filter(|sample| sample.cell == cell.id && sample.system == system);
-    let last = outcomes.next_back().map(|sample| &sample.outcome)?;
-    let any = outcomes.any(|sample| matches!(sample.outcome, Outcome::Measured(_)));
-    match last {
-        Outcome::Failed(reason) if !any => Some(reason.clone()),
-        _ => None,
-    }
 }
 
 fn change(
@@ -249,18 +283,16 @@ fn change(
     }?;
     // Both studies' native runs were noisy on their own; without A/A there is nothing to judge by.
     let noise = old.noise_band().zip(new.noise_band()).map(|(old, new)| old * new);
-    let verdict = match noise {
-        Some(noise) if before.len().min(after.len()) >= FEWEST_ROUNDS => {
-            statistics::verdict(speed, noise, true)
-        }
-        _ => Verdict::Unclear,
-    };
+    let noise_to_judge_by = noise.filter(|_| before.len().min(after.len()) >= FEWEST_ROUNDS);
+    let verdict =
+        noise_to_judge_by.map_or(Verdict::Unclear, |noise| statistics::verdict(speed, noise, true));
+    let threshold = 1.0 - threshold_percent / 100.0;
     // A study has many cells, and whoever runs it again wants no alarm from chance: more than to be
     // called slower, the whole interval has to lie beyond what native does alone.
     let is_beyond_noise = noise.is_some_and(|noise| speed.high * noise < 1.0);
-    let is_regression = verdict == Verdict::Slower
-        && is_beyond_noise
-        && speed.median < 1.0 - threshold_percent / 100.0;
+    let is_regression = verdict == Verdict::Slower && is_beyond_noise && speed.median < threshold;
+    // The same interval, around a slower median, until it lies beyond noise.
+    let visible = noise_to_judge_by.map(|noise| speed.median / (speed.high * noise));
     Some(Change {
         cell: cell.id.clone(),
         title: cell.title.clone(),
@@ -271,6 +303,7 @@ fn change(
         noise,
         verdict,
         is_regression,
+        visible_percent: visible.map(|speed| (1.0 - speed.min(threshold)) * 100.0),
     })
 }
 
@@ -317,7 +350,8 @@ fn render(comparison: &Comparison) -> String {
     lines.extend(comparison.failed.iter().map(|failure| {
         format!("REGRESSION: {} on {} fails now: {}", failure.cell, failure.system, failure.reason)
     }));
-    lines.extend(comparison.not_compared.iter().map(|text| format!("Beware: {text}.")));
+    lines.extend(comparison.not_compared.iter().map(|text| format!("Not compared: {text}.")));
+    lines.extend(comparison.beware.iter().map(|text| format!("Beware: {text}.")));
     lines.push(format!(
         "{} compared: {} same, {} faster, {} slower, {} unclear; {} regressions beyond {} % and noise.",
         comparison.changes.len() + comparison.failed.len(),
@@ -328,6 +362,7 @@ fn render(comparison: &Comparison) -> String {
         comparison.regressions,
         comparison.threshold_percent
     ));
+    lines.extend(comparison.reach());
     lines.join("\n")
 }
 
@@ -340,7 +375,7 @@ mod tests {
 
     use super::*;
     use crate::report::study::fixture;
-    use crate::study::record::Measurement;
+    use crate::study::record::{Measurement, Outcome};
 
     /// The fixture with each run's time changed.
     fn results(mut factor: impl FnMut(&str, &str) -> f64) -> Results {
@@ -365,6 +400,62 @@ mod tests {
         assert_eq!((comparison.regressions, comparison.changes.len()), (0, 7));
         assert!(comparison.changes.iter().all(|change| change.verdict == Verdict::Same));
         assert_eq!(comparison.not_compared, Vec::<String>::new());
+        assert_eq!(comparison.beware, Vec::<String>::new());
+        assert_eq!(Comparison::new(&results, &results, 5.0).reach(), None);
+    }
+
+    #[test]
+    fn loads_are_compared_whatever_the_peak_was() {
+        let mut before = fixture::results();
+        fixture::saturate(&mut before, "open-2", "nobody");
+        let mut after = before.clone();
+        let cell = after.study.cells.iter_mut().find(|cell| cell.id == "open-2");
+        cell.expect("is there").workload["rate_per_second"] = 3000.0.into();
+        for sample in &mut after.samples {
+            if let Outcome::Measured(run) = &mut sample.outcome {
+                run.operations = run.operations * 3 / 2;
+            }
+        }
+        let comparison = Comparison::new(&before, &after, 5.0);
+        assert_eq!(comparison.not_compared, Vec::<String>::new());
+        find(&comparison, "open-2", "default");
+        let told = comparison.beware.join("\n");
+        assert!(told.contains("peak") && told.contains("x1.50"), "{told}");
+    }
+
+    #[test]
+    fn what_was_measured_and_is_not_any_more_is_told_with_its_reason() {
+        let before = fixture::results();
+        let mut after = fixture::results();
+        for sample in after.samples.iter_mut().filter(|sample| sample.system == "base") {
+            sample.outcome = Outcome::Skipped("it is gone".into());
+        }
+        let told = |before, after| Comparison::new(before, after, 5.0).not_compared;
+        let cells = "4 cells (seq read 1M, buffered; ...): it is gone";
+        assert_eq!(told(&before, &after), [format!("base has no figure after: {cells}")]);
+        assert_eq!(told(&after, &before), [format!("base has no figure before: {cells}")]);
+        let text = render(&Comparison::new(&before, &after, 5.0));
+        assert!(text.contains("Not compared: base has no figure after"), "{text}");
+    }
+
+    #[test]
+    fn what_could_not_have_been_found_is_told() {
+        let noisy = || results(|_, system| if system == NATIVE_AGAIN { 1.1 } else { 1.0 });
+        let comparison = Comparison::new(&noisy(), &noisy(), 5.0);
+        let change = find(&comparison, "open-1", "default");
+        // Native differs from itself by a tenth in both.
+        let visible = change.visible_percent.expect("has A/A");
+        assert!((15.0..22.0).contains(&visible), "{visible}");
+        let reach = comparison.reach().expect("it is blind");
+        assert!(
+            reach.starts_with("7 of 7 cells could not have shown a regression of 5 %"),
+            "{reach}"
+        );
+        let mut short = noisy();
+        short.samples.retain(|sample| sample.round < 2);
+        let comparison = Comparison::new(&noisy(), &short, 5.0);
+        let reach = comparison.reach().expect("it is blind");
+        assert!(reach.ends_with("half of them none at all."), "{reach}");
     }
 
     #[test]
@@ -443,7 +534,7 @@ mod tests {
         after.study.systems[3].id = "product".into();
         after.environment.cpus = 64;
         let comparison = Comparison::new(&before, &after, 5.0);
-        let told = comparison.not_compared.join("\n");
+        let told = [comparison.not_compared, comparison.beware].concat().join("\n");
         for part in [
             "cells only before: open-1",
             "cells only after: opens",

@@ -5,6 +5,7 @@
 //! [`ls`], which lists what was written.
 
 pub mod compare;
+mod differences;
 pub mod error;
 pub mod folder;
 pub mod ls;
