@@ -143,7 +143,8 @@ pub fn entries(dir: &Path) -> Result<Vec<Entry>, ReportError> {
 }
 
 fn look(path: &Path, folder: String) -> Entry {
-    let mut entry = Entry { study: study_of(&folder).to_owned(), folder, ..Entry::default() };
+    let study = study_of(&folder).to_owned();
+    let mut entry = Entry { study, folder, ..Entry::default() };
     let environment: EnvironmentGlance = match glance(&path.join("environment.json")) {
         Ok(found) => found.unwrap_or_default(),
         Err(error) => {
@@ -199,9 +200,19 @@ fn look_at_results(path: &Path, entry: &mut Entry) -> Result<(), ReportError> {
     Ok(())
 }
 
-/// What follows the number of CPUs in a folder's name.
+/// What follows the number of CPUs in a folder's name: tells it from the others.
+fn name_of(folder: &str) -> &str {
+    folder.split_once("cpu-").map_or(folder, |(_, name)| name)
+}
+
+/// The study in a folder's name, without the number of a further run of the day.
 fn study_of(folder: &str) -> &str {
-    folder.split_once("cpu-").map_or(folder, |(_, study)| study)
+    let name = name_of(folder);
+    let is_number = |text: &str| !text.is_empty() && text.chars().all(|it| it.is_ascii_digit());
+    match name.rsplit_once('-') {
+        Some((study, number)) if is_number(number) => study,
+        _ => name,
+    }
 }
 
 /// Parses a file, if there is one.
@@ -275,7 +286,7 @@ pub fn index(page: &str, entries: &[Entry]) -> Result<String, String> {
         };
         list.push_str(&format!(
             "| [{study}]({folder}/README.md) | {when} | {machine} | {says} |\n",
-            study = study_of(&entry.folder),
+            study = name_of(&entry.folder),
             folder = entry.folder,
             when = entry.began.get(..10).unwrap_or(&entry.began),
             machine = entry.machine,
@@ -328,7 +339,7 @@ mod tests {
             r#"{"began":"2026-01-31T01:02:03Z","cpu":"Some CPU","cpus":2,"commit":"abc"}"#,
         );
         put(&root.path().join("2026-01-30-some-2cpu-broken"), "study.json", "{");
-        put(&root.path().join("2026-01-29-some-2cpu-roundtrip"), "README.md", "# Round trips\n");
+        put(&root.path().join("2026-01-29-some-2cpu-roundtrip-2"), "README.md", "# Round trips\n");
         put(&root.path().join("not-results"), "README.md", "");
         put(root.path(), "2026-file", "");
 
@@ -344,6 +355,13 @@ mod tests {
         assert_eq!(ladder.began, "2026-01-31T01:02:03Z");
         let table = table(&entries).to_string();
         assert!(table.contains("2026-01-31-some-2cpu-ladder"), "{table}");
+    }
+
+    #[test]
+    fn the_number_of_a_further_run_is_none_of_the_name() {
+        let names = ["x-2cpu-demo", "x-2cpu-demo-2", "x-2cpu-fast17-12", "x-2cpu-4k-", "other"];
+        assert_eq!(names.map(study_of), ["demo", "demo", "fast17", "4k-", "other"]);
+        assert_eq!(name_of("x-2cpu-demo-2"), "demo-2");
     }
 
     #[test]
