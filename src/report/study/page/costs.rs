@@ -3,23 +3,28 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::super::cell::Figures;
 use super::super::digest::{CellDigest, Digest};
 use super::super::words;
 use super::row;
 use super::svg::{escape, fill_swatch, stack};
 
 /// Opcodes beyond these many share one fill.
-const OWN_FILLS: usize = 9;
+const OWN_FILLS: usize = 13;
 
 pub(super) fn requests(digest: &Digest) -> String {
     let counted: Vec<&CellDigest> = digest.cells.iter().filter(|cell| is_counted(cell)).collect();
     if counted.is_empty() {
         return String::new();
     }
+    // By how much of the bars they are: one READ may be the whole of one, and little beside many opens.
     let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
-    let figures = counted.iter().flat_map(|cell| &cell.results).filter_map(|row| row.figures());
-    for (opcode, count) in figures.flat_map(|figures| &figures.requests_per_operation) {
-        *sums.entry(opcode).or_default() += count;
+    for cell in &counted {
+        let figures = || cell.results.iter().filter_map(|row| row.figures());
+        let most = longest(figures());
+        for (opcode, count) in figures().flat_map(|figures| &figures.requests_per_operation) {
+            *sums.entry(opcode).or_default() += count / most;
+        }
     }
     let mut opcodes: Vec<(&str, f64)> = sums.into_iter().collect();
     opcodes.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -41,7 +46,7 @@ pub(super) fn requests(digest: &Digest) -> String {
     for cell in counted {
         let _ = writeln!(text, "<h4>{}</h4>", escape(&cell.cell.title));
         let figures = || cell.results.iter().filter_map(|row| Some((&row.system, row.figures()?)));
-        let most = figures().map(|(_, figures)| figures.requests()).fold(1.0, f64::max);
+        let most = longest(figures().map(|(_, figures)| figures));
         for (system, figures) in
             figures().filter(|(_, found)| !found.requests_per_operation.is_empty())
         {
@@ -60,6 +65,11 @@ pub(super) fn requests(digest: &Digest) -> String {
         }
     }
     text + "</figure>\n"
+}
+
+/// The requests that are as long as a bar can be.
+fn longest<'a>(figures: impl Iterator<Item = &'a Figures>) -> f64 {
+    figures.map(Figures::requests).fold(1.0, f64::max)
 }
 
 /// Whether a daemon of fusewire counted for this cell.

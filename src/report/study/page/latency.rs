@@ -11,9 +11,11 @@ use super::{groups, legend, look, scrolling};
 use crate::study::record::Unit;
 use crate::study::sample::count;
 
-const HEIGHT: u32 = 190;
+const HEIGHT: u32 = 220;
 /// Marks on a line, so that it can be told without colour.
-const MARKED: [f64; 3] = [25.0, 50.0, 90.0];
+const MARKED: [f64; 4] = [50.0, 90.0, 99.0, 99.9];
+/// The scale of shares: its lines, per cent.
+const SHARES: [f64; 7] = [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
 
 pub(super) fn section(digest: &Digest) -> String {
     let mut text = String::new();
@@ -27,9 +29,11 @@ pub(super) fn section(digest: &Digest) -> String {
         return text;
     }
     format!(
-        "<p>Of one operation, all rounds together. A plot shows for each latency (logarithmic) the share \
-         of operations that took no longer: a line further left is faster, a long way to 100 % is a long \
-         tail.</p>\n{text}"
+        "<p>Of one operation, all rounds together. A plot shows for each latency (to the right, \
+         logarithmic) the share of operations that took no longer. Upwards it is logarithmic in those that \
+         took longer: from 90 to 99 % is as far as from 99 to 99.9 %, so that the tail has as much room as \
+         the rest. A line further left is faster, one that leans to the right has a long tail. \
+         The tables have the medians of the rounds.</p>\n{text}"
     )
 }
 
@@ -42,16 +46,19 @@ fn plot(digest: &Digest, cell: &CellDigest) -> Option<String> {
         .collect();
     let ends = measured.iter().flat_map(|(_, buckets)| buckets.keys());
     let scale = LogScale::over(ends.map(|end| count(*end) / 1e3).collect::<Vec<_>>().into_iter())?;
-    let (mut lines, mut marks) = (String::new(), grid(&scale));
+    let most = measured.iter().map(|(_, buckets)| buckets.values().sum::<u64>()).max();
+    let tail = Tail::of(most.unwrap_or(1));
+    let (mut lines, mut marks) = (String::new(), grid(&scale, tail));
     for (found, buckets) in &measured {
         let look = look(digest, &found.system.id);
         let points = distribution(buckets);
         let placed: Vec<(f64, f64)> =
-            points.iter().map(|(latency, share)| (scale.at(*latency), *share)).collect();
+            points.iter().map(|(latency, share)| (scale.at(*latency), tail.at(*share))).collect();
         lines += &line(&thinned(&placed), look);
         for wanted in MARKED {
-            if let Some((x, share)) = placed.iter().find(|(_, share)| *share >= wanted) {
-                marks += &look.mark(*x, (100.0 - share) / 100.0 * f64::from(HEIGHT));
+            let reached = points.iter().position(|(_, share)| *share >= wanted);
+            if let Some((x, y)) = reached.map(|index| placed[index]) {
+                marks += &look.mark(x, pixels(y));
             }
         }
     }
@@ -76,6 +83,31 @@ fn plot(digest: &Digest, cell: &CellDigest) -> Option<String> {
         plane(HEIGHT, &lines, &marks, &format!("latencies of {}", cell.cell.title)),
         scrolling(head, &body)
     ))
+}
+
+/// The scale of the share of operations that took no longer, logarithmic in the share that took longer.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    /// Tenths of tenths that it shows: with 3 it ends at 99.9 %.
+    decades: f64,
+}
+
+impl Tail {
+    /// One that ends where the last of so many operations lies.
+    fn of(operations: u64) -> Self {
+        Tail { decades: count(operations).log10().clamp(2.0, 5.0) }
+    }
+
+    /// Where a share, per cent, lies in 0..100.
+    fn at(self, share: f64) -> f64 {
+        let longer = (1.0 - share / 100.0).max(10_f64.powf(-self.decades));
+        (-longer.log10() / self.decades * 100.0).clamp(0.0, 100.0)
+    }
+}
+
+/// A height in 0..100, in pixels from the top.
+fn pixels(y: f64) -> f64 {
+    (100.0 - y) / 100.0 * f64::from(HEIGHT)
 }
 
 /// Points of the distribution function: latency in microseconds, share of operations in per cent.
@@ -110,15 +142,21 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// Lines and labels of both axes.
-fn grid(scale: &LogScale) -> String {
-    let mut text = String::new();
-    for share in [0_u32, 25, 50, 75, 90, 99] {
-        let y = f64::from(100 - share) / 100.0 * f64::from(HEIGHT);
+fn grid(scale: &LogScale, tail: Tail) -> String {
+    let mut text = format!(
+        "<text x='0' y='-9'>share that took no longer</text>\
+         <text x='100%' y='{}' text-anchor='end'>latency</text>",
+        HEIGHT + 28
+    );
+    // Beyond the end all lie on its line.
+    let shares = SHARES.into_iter().filter(|share| tail.at(*share) < 99.9);
+    for share in shares {
+        let y = pixels(tail.at(share));
         let _ = write!(
             text,
             "<line x1='0' x2='100%' y1='{y:.1}' y2='{y:.1}' stroke='#ccc'/><text x='-4' y='{:.1}' \
              text-anchor='end'>{share} %</text>",
-            y + if share == 99 { 0.0 } else { 4.0 }
+            y + 4.0
         );
     }
     let mut last = f64::NEG_INFINITY;
@@ -157,6 +195,17 @@ mod tests {
         let buckets = BTreeMap::from([(1000, 1), (2000, 2), (8000, 1)]);
         let points = distribution(&buckets);
         assert_eq!(points, [(1.0, 0.0), (1.0, 25.0), (2.0, 75.0), (8.0, 100.0)]);
+    }
+
+    #[test]
+    fn each_tenth_of_the_tail_has_as_much_room() {
+        let tail = Tail::of(100_000);
+        let places = SHARES.map(|share| tail.at(share));
+        assert!(places.is_sorted(), "{places:?}");
+        let room = |from: usize| places[from + 1] - places[from];
+        assert!((2..6).all(|from| (room(from) - 20.0).abs() < 0.01), "{places:?}");
+        assert_eq!((tail.at(0.0), tail.at(100.0)), (0.0, 100.0));
+        assert!((Tail::of(3).at(99.0) - 100.0).abs() < 1e-9, "few operations have no tail");
     }
 
     #[test]

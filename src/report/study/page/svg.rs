@@ -133,7 +133,7 @@ pub(super) fn fill_swatch(index: usize) -> String {
 }
 
 /// Ground and drawing of each pattern: each differs from its neighbours in both.
-const PATTERNS: [(&str, &str); 10] = [
+const PATTERNS: [(&str, &str); 14] = [
     ("#222222", ""),
     ("#e8e8e8", "<path d='M0 8L8 0' stroke='#111'/>"),
     ("#56b4e9", ""),
@@ -144,6 +144,10 @@ const PATTERNS: [(&str, &str); 10] = [
     ("#ffffff", "<path d='M0 8L8 0M0 0L8 8' stroke='#0072b2' stroke-width='1.5'/>"),
     ("#d55e00", "<circle cx='4' cy='4' r='2' fill='#111'/>"),
     ("#999999", ""),
+    ("#ffffff", "<path d='M4 0V8' stroke='#117733' stroke-width='3'/>"),
+    ("#332288", "<path d='M0 4H8' stroke='#fff' stroke-width='1.5'/>"),
+    ("#e69f00", "<path d='M4 0V8M0 4H8' stroke='#111'/>"),
+    ("#ffffff", "<circle cx='4' cy='4' r='2.4' fill='#882255'/>"),
 ];
 
 /// The definitions that [`fill`] refers to.
@@ -198,7 +202,7 @@ pub(super) fn line(points: &[(f64, f64)], look: Look) -> String {
 /// whose text and marks do not.
 pub(super) fn plane(height: u32, lines: &str, unstretched: &str, label: &str) -> String {
     format!(
-        "<svg class='plot' width='calc(100% - 3rem)' height='{height}' role='img' aria-label='{}'>\
+        "<svg class='plot' width='calc(100% - 4rem)' height='{height}' role='img' aria-label='{}'>\
          <svg viewBox='0 0 100 100' preserveAspectRatio='none' width='100%' height='100%'>{lines}</svg>\
          {unstretched}</svg>",
         escape(label).replace('\'', "&#39;")
@@ -237,6 +241,15 @@ mod tests {
         let marks: HashSet<String> = (0..LOOKS).map(|look| bare(Look(look))).collect();
         let dashes: HashSet<&str> = (0..LOOKS).map(|look| Look(look).dash()).collect();
         assert_eq!((marks.len(), dashes.len()), (LOOKS, LOOKS));
+    }
+
+    #[test]
+    fn fills_differ() {
+        let all: HashSet<String> = PATTERNS.iter().map(|pattern| format!("{pattern:?}")).collect();
+        assert_eq!(all.len(), PATTERNS.len());
+        // The longest ladder has 10 steps: native, what stays, and what 9 steps took.
+        let fills: HashSet<String> = (0..11).map(fill).collect();
+        assert_eq!(fills.len(), 11);
     }
 
     #[test]
