@@ -99,8 +99,8 @@ pub struct Percentiles {
 pub struct Cost {
     /// CPU time of the client, microseconds.
     pub client_cpu_us: f64,
-    /// CPU time of the daemon, microseconds.
-    pub daemon_cpu_us: f64,
+    /// CPU time of the daemon, microseconds; `None` if there is none, or none that could be seen.
+    pub daemon_cpu_us: Option<f64>,
     /// Context switches of both because they waited.
     pub voluntary_switches: f64,
     /// Context switches of both because another was to run.
@@ -306,8 +306,7 @@ fn cost(runs: &[&Measurement]) -> Cost {
     let migrations: Option<u64> = all().map(|used| used.migrations).sum();
     Cost {
         client_cpu_us: runs.iter().map(|run| cpu(&run.client)).sum::<f64>() / operations,
-        // The sum of nothing is -0.
-        daemon_cpu_us: daemons().map(cpu).fold(0.0, |sum, cpu| sum + cpu) / operations,
+        daemon_cpu_us: daemons().map(cpu).reduce(|sum, cpu| sum + cpu).map(|sum| sum / operations),
         voluntary_switches: both(|used| used.voluntary_switches),
         involuntary_switches: both(|used| used.involuntary_switches),
         migrations: migrations.map(|moves| count(moves) / operations),

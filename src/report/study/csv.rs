@@ -54,13 +54,13 @@ pub fn render(digest: &Digest) -> String {
                             latency.p999 / 1e3,
                             figures.wall_us_per_operation,
                             cost.client_cpu_us,
-                            cost.daemon_cpu_us,
-                            cost.voluntary_switches,
-                            cost.involuntary_switches,
                         ]
                         .map(exact),
                     );
                     fields.extend([
+                        optional(cost.daemon_cpu_us),
+                        exact(cost.voluntary_switches),
+                        exact(cost.involuntary_switches),
                         optional(cost.migrations),
                         exact(figures.requests()),
                         requests.join(" "),
@@ -77,9 +77,9 @@ pub fn render(digest: &Digest) -> String {
     table
 }
 
-/// All digits: programs read this.
+/// All digits: programs read this. The sum of nothing is -0, and that plus 0 is 0.
 fn exact(value: f64) -> String {
-    value.to_string()
+    (value + 0.0).to_string()
 }
 
 fn optional(value: Option<f64>) -> String {
@@ -120,6 +120,13 @@ mod tests {
         assert_eq!(field("unit"), "microseconds_per_operation");
         assert_eq!((field("requests_per_op"), field("requests")), ("2", "OPEN=1 RELEASE=1"));
         assert!((field("ratio_to_native").parse::<f64>().expect("a number") - 10.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn nothing_is_less_than_nothing() {
+        assert_eq!((exact(-0.0), exact(-0.5)), ("0".into(), "-0.5".into()));
+        let table = render(&fixture::digest());
+        assert!(!table.split([',', '\n']).any(|field| field == "-0"), "{table}");
     }
 
     #[test]

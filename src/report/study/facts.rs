@@ -4,21 +4,30 @@ use super::digest::Digest;
 use crate::report::statistics::SAME_WITHIN;
 use crate::report::text;
 use crate::study::environment::Environment;
-use crate::study::record::System;
+use crate::study::record::{NATIVE, System};
 
 /// How to read a verdict, and what made the figures.
 pub(super) fn method(digest: &Digest) -> Vec<String> {
+    let reference = digest.the_reference();
+    let twice = match digest.reference() {
+        NATIVE => "natively".to_owned(),
+        _ => format!("on {reference}"),
+    };
     vec![
         format!(
-            "{} rounds, seed {}. In each round every cell runs on every system, and natively twice, one \
+            "{} rounds, seed {}. In each round every cell runs on every system, and {twice} twice, one \
              after the other in a seeded order. The ratio of a round is the system's figure against the \
-             geometric mean of the round's two native ones; shown is the median of the rounds with its \
-             bootstrap 95 % interval. Of rates it is a share of native's (higher is better), of times a \
-             multiple (lower is better).",
+             geometric mean of the round's two of {reference}; shown is the median of the rounds with its \
+             bootstrap 95 % interval, which need not be the ratio of the medians shown beside it. Of rates \
+             it is a share of {reference}'s (higher is better), of times a multiple (lower is better). Means \
+             over cells are geometric, and over those that all systems have.",
             digest.rounds, digest.seed
         ),
+        "The time of an operation is the wall time over the operations of all threads: with several \
+         threads it tells how often one ends, not how long one takes, which is the latency."
+            .to_owned(),
         format!(
-            "A/A is what native differs from itself by. \"slower\" and \"faster\" are said only if the \
+            "A/A is what {reference} differs from itself by. \"slower\" and \"faster\" are said only if the \
              interval excludes 1 and the median lies outside of A/A; \"same\" only if the interval holds 1, \
              and it and A/A are no wider than x{SAME_WITHIN}. All else is \"unclear\": no difference was \
              shown, but one may hide in the interval or in A/A."

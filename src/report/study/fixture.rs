@@ -175,6 +175,7 @@ pub(crate) fn results() -> Results {
         study: study(),
         environment: environment(),
         samples: samples(),
+        title: None,
         cut_short: false,
     }
 }

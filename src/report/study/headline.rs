@@ -19,27 +19,32 @@ pub(super) fn sentences(digest: &Digest) -> Vec<String> {
     let is_end = |system: &SystemDigest| {
         ends.is_some_and(|(a, b)| [&a.system.id, &b.system.id].contains(&&system.system.id))
     };
-    let mut sentences: Vec<String> = in_short(digest).into_iter().collect();
+    let in_short = match digest.reference() {
+        NATIVE => in_short(digest),
+        _ => beside_the_reference(digest),
+    };
+    let mut sentences: Vec<String> = in_short.into_iter().collect();
     sentences.extend(beside_published(digest));
     sentences.extend(scaling::sentence(digest));
     sentences.extend(what_a_load_is(digest));
     let systems = digest.compared().filter(|system| told || is_end(system));
     sentences.extend(systems.filter_map(|system| of_system(digest, system)));
     if sentences.is_empty() {
-        sentences.push("Nothing was compared with native.".into());
+        sentences.push(format!("Nothing was compared with {}.", digest.the_reference()));
     }
     sentences
 }
 
 fn of_system(digest: &Digest, system: &SystemDigest) -> Option<String> {
     let mut parts = Vec::new();
+    let reference = digest.the_reference();
     if let Some(share) = system.share_of_native_rate {
-        let worst = worst(digest, system, true);
-        parts.push(format!("{} of native's rate{worst}", text::number(share)));
+        let rest = rest(digest, system, true);
+        parts.push(format!("{} of {reference}'s rate{rest}", text::number(share)));
     }
     if let Some(multiple) = system.multiple_of_native_time {
-        let worst = worst(digest, system, false);
-        parts.push(format!("x{} native's time{worst}", text::number(multiple)));
+        let rest = rest(digest, system, false);
+        parts.push(format!("x{} {reference}'s time{rest}", text::number(multiple)));
     }
     parts.extend(under_load(digest, system));
     if parts.is_empty() {
@@ -97,8 +102,17 @@ fn under_load(digest: &Digest, system: &SystemDigest) -> Option<String> {
     (!told.is_empty()).then(|| told.join("; "))
 }
 
+/// Behind a mean, in brackets: over how many cells it is, if not over all, and which looks worst.
+fn rest(digest: &Digest, system: &SystemDigest, rates: bool) -> String {
+    let (cells, all) =
+        (if rates { system.rate_cells } else { system.time_cells }, digest.cells_of(rates));
+    let part = (cells < all).then(|| format!("mean of {cells} of {all} cells"));
+    let parts: Vec<String> = part.into_iter().chain(worst(digest, system, rates)).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
+}
+
 /// The cell that looks worst, if there is more than one.
-fn worst(digest: &Digest, system: &SystemDigest, rates: bool) -> String {
+fn worst(digest: &Digest, system: &SystemDigest, rates: bool) -> Option<String> {
     let ratios: Vec<(&CellDigest, f64)> = digest
         .cells
         .iter()
@@ -107,16 +121,14 @@ fn worst(digest: &Digest, system: &SystemDigest, rates: bool) -> String {
         .filter_map(|cell| Some((cell, cell.row(&system.system.id)?.comparison()?.ratio.median)))
         .collect();
     if ratios.len() < 2 {
-        return String::new();
+        return None;
     }
     let by_ratio = |a: &&(&CellDigest, f64), b: &&(&CellDigest, f64)| a.1.total_cmp(&b.1);
     let (sign, found) = match rates {
         true => ("", ratios.iter().min_by(by_ratio)),
         false => ("x", ratios.iter().max_by(by_ratio)),
     };
-    found.map_or_else(String::new, |(cell, ratio)| {
-        format!(" (worst: {} {sign}{})", cell.cell.title, text::number(*ratio))
-    })
+    found.map(|(cell, ratio)| format!("worst: {} {sign}{}", cell.cell.title, text::number(*ratio)))
 }
 
 /// What FUSE costs, where, and what of it fusewire removes.
@@ -139,16 +151,51 @@ fn in_short(digest: &Digest) -> Option<String> {
     // In a study of variants the last may well be the slowest.
     let median = statistics::median(&shares).filter(|median| *median > 0.0)?;
     Some(format!(
-        "In short: \"{}\" {}.{} Of the time that it adds to native, \"{}\" takes away {:.0} % (median of {} \
+        "In short: \"{}\" {}.{} Of the time that it adds to {}, \"{}\" takes away {:.0} % (median of {} \
          cells where it is slower), and {}.",
         plain.system.title,
         costs(digest, plain)?,
         layers(digest, plain),
+        digest.the_reference(),
         ours.system.title,
         median * 100.0,
         shares.len(),
         costs(digest, ours)?,
     ))
+}
+
+/// Where the reference is a mount itself: where the one of ours that gains most is faster and slower.
+fn beside_the_reference(digest: &Digest) -> Option<String> {
+    let cells = |found: &SystemDigest, verdict| found.verdicts.get(&verdict).copied().unwrap_or(0);
+    let ours = digest.compared().filter(|found| found.system.kind == Kind::Fusewire);
+    let best = ours.max_by_key(|found| cells(found, Verdict::Faster))?;
+    let compared: usize = best.verdicts.values().sum();
+    // How many times as fast, whatever is counted.
+    let most = |verdict| {
+        let found = digest.cells.iter().filter_map(|cell| {
+            let comparison = cell.row(&best.system.id)?.comparison()?;
+            let ratio = comparison.ratio.median;
+            let speed = if cell.cell.unit.is_rate() { ratio } else { 1.0 / ratio };
+            (comparison.verdict == verdict).then_some((cell, speed.max(1.0 / speed)))
+        });
+        found.max_by(|a, b| a.1.total_cmp(&b.1)).map_or_else(String::new, |(cell, times)| {
+            format!(" (most: {}, by x{})", cell.cell.title, text::number(times))
+        })
+    };
+    (compared > 0).then(|| {
+        format!(
+            "In short: beside {}, \"{}\" is faster in {} of {compared} cells{} and slower in {}{}; of {} \
+             nothing can be said, {} are the same.",
+            digest.the_reference(),
+            best.system.title,
+            cells(best, Verdict::Faster),
+            most(Verdict::Faster),
+            cells(best, Verdict::Slower),
+            most(Verdict::Slower),
+            cells(best, Verdict::Unclear),
+            cells(best, Verdict::Same),
+        )
+    })
 }
 
 /// FUSE as it is without what fusewire adds: the first step of a ladder, else a mount that copies, else
@@ -181,11 +228,13 @@ fn ours(digest: &Digest) -> Option<&SystemDigest> {
 
 /// What a system costs, and where most.
 fn costs(digest: &Digest, system: &SystemDigest) -> Option<String> {
+    let reference = digest.the_reference();
     let rate = system.share_of_native_rate.map(|share| {
-        format!("has {} of native's rate{}", text::number(share), worst(digest, system, true))
+        format!("has {} of {reference}'s rate{}", text::number(share), rest(digest, system, true))
     });
     let time = system.multiple_of_native_time.map(|multiple| {
-        format!("takes x{} native's time{}", text::number(multiple), worst(digest, system, false))
+        let rest = rest(digest, system, false);
+        format!("takes x{} {reference}'s time{rest}", text::number(multiple))
     });
     let parts: Vec<String> = rate.into_iter().chain(time).collect();
     (!parts.is_empty()).then(|| parts.join(" and "))
@@ -300,21 +349,45 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_that_is_a_mount_has_its_name() {
+        let mut results = fixture::results();
+        results.study.name = "locality".into();
+        for system in &mut results.study.systems {
+            if system.id == crate::study::record::NATIVE {
+                system.title = "own mount".into();
+            }
+        }
+        for sample in results.samples.iter_mut().filter(|sample| sample.system == "default") {
+            if let crate::study::record::Outcome::Measured(run) = &mut sample.outcome {
+                run.seconds /= 4.0;
+            }
+        }
+        let sentences = super::sentences(&Digest::new(&results));
+        assert_eq!(
+            sentences[0],
+            "In short: beside the own mount, \"fusewire\" is faster in 3 of 3 cells (most: seq read 1M, \
+             buffered, by x3.20) and slower in 0; of 0 nothing can be said, 0 are the same."
+        );
+        let whole = sentences.join("\n");
+        assert!(whole.contains("of the own mount's rate") && !whole.contains("native"), "{whole}");
+    }
+
+    #[test]
     fn each_system_has_its_sentence_and_the_ladder_its_sum() {
         let digest = fixture::digest();
         assert_eq!(
             digest.headline,
             [
-                "In short: \"FAST'17 Base\" has 0.50 of native's rate and takes x9.32 native's time (worst: \
-                 open + close, 1 thread x10.0). Its requests spend 43 % of their time on waking daemon \
+                "In short: \"FAST'17 Base\" has 0.50 of native's rate and takes x9.49 native's time (mean of \
+                 2 of 3 cells; worst: open + close, 1 thread x10.0). Its requests spend 43 % of their time on waking daemon \
                  and client, 14 % on the daemon's way in and out of the kernel, 43 % in the daemon and \
                  the source. Of the time that it adds to native, \"fusewire\" takes away 89 % (median of 3 \
                  cells where it is slower), and has 0.80 of native's rate and takes x1.87 native's time \
-                 (worst: open + close, 1 thread x2.00).",
-                "FAST'17 Base: 0.50 of native's rate, x9.32 native's time (worst: open + close, 1 \
-                 thread x10.0); cells: 4 slower.",
-                "fusewire: 0.80 of native's rate, x1.87 native's time (worst: open + close, 1 thread \
-                 x2.00); cells: 3 slower, 1 failed.",
+                 (mean of 2 of 3 cells; worst: open + close, 1 thread x2.00).",
+                "FAST'17 Base: 0.50 of native's rate, x9.49 native's time (mean of 2 of 3 cells; worst: \
+                 open + close, 1 thread x10.0); cells: 4 slower.",
+                "fusewire: 0.80 of native's rate, x1.87 native's time (mean of 2 of 3 cells; worst: open + \
+                 close, 1 thread x2.00); cells: 3 slower, 1 failed.",
             ]
         );
     }

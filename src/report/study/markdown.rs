@@ -7,9 +7,13 @@ use crate::report::text::number;
 /// The page.
 pub fn render(digest: &Digest) -> String {
     let date = digest.environment.began.get(..10).unwrap_or("");
-    let mut lines = vec![format!("# fusewire study {}, {date}", digest.study), String::new()];
-    lines.extend(digest.headline.iter().map(|sentence| format!("- {sentence}")));
-    lines.extend(digest.warnings.iter().map(|warning| format!("- **Beware**: {warning}")));
+    let mut lines =
+        vec![format!("# fusewire study {}, {date}", plain(&digest.study)), String::new()];
+    if let Some(title) = &digest.title {
+        lines.extend([plain(title), String::new()]);
+    }
+    lines.extend(digest.headline.iter().map(|sentence| format!("- {}", plain(sentence))));
+    lines.extend(digest.warnings.iter().map(|warning| format!("- **Beware**: {}", plain(warning))));
     lines.push("\n`report.html` shows the same with charts; `summary.json` and `summary.csv` hold it for programs.".into());
     let mut groups: Vec<&str> = Vec::new();
     for cell in &digest.cells {
@@ -30,16 +34,22 @@ pub fn render(digest: &Digest) -> String {
     lines.join("\n") + "\n"
 }
 
+/// What a study calls things is no markup.
+fn plain(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// What may stand in a column.
 fn column(text: &str) -> String {
-    text.replace(['|', '\n'], " ")
+    plain(text).replace(['|', '\n'], " ")
 }
 
 fn ratios(digest: &Digest, group: &str, cells: &[&CellDigest], lines: &mut Vec<String>) {
-    lines.push(format!("\n## Against native: {group}\n"));
+    let reference = digest.reference();
+    lines.push(format!("\n## Against {}: {}\n", plain(reference), plain(group)));
     let titles: String =
         digest.compared().map(|found| format!(" {} |", column(&found.system.title))).collect();
-    lines.push(format!("| cell | native | A/A |{titles}"));
+    lines.push(format!("| cell | {} | A/A |{titles}", column(reference)));
     lines.push(format!("|---|--:|--:|{}", "--:|".repeat(digest.compared().count())));
     for cell in cells {
         let unit = cell.cell.unit;
@@ -63,11 +73,11 @@ fn ratios(digest: &Digest, group: &str, cells: &[&CellDigest], lines: &mut Vec<S
         }
         lines.push(line);
     }
-    lines.push(
-        "\nOf rates the share of native's, higher is better; x: of times the multiple, lower is better; \
-         [95 % interval]."
-            .into(),
-    );
+    lines.push(format!(
+        "\nOf rates the share of {}'s, higher is better; x: of times the multiple, lower is better; \
+         [95 % interval].",
+        plain(&digest.the_reference())
+    ));
     if digest.has_saturated() {
         lines.push(format!("\n{}", words::SATURATED_SAYS));
     }
@@ -107,7 +117,7 @@ fn ladder(digest: &Digest, lines: &mut Vec<String>) {
     lines.push("\n## Step by step: time of one operation\n".into());
     let titles: String =
         ladder.titles.iter().map(|title| format!(" {} |", column(title))).collect();
-    lines.push(format!("| cell | native |{titles}"));
+    lines.push(format!("| cell | {} |{titles}", column(digest.reference())));
     lines.push(format!("|---|--:|{}", "--:|".repeat(ladder.titles.len())));
     for cell in &ladder.cells {
         let times: String = cell
@@ -183,7 +193,7 @@ fn held_against_the_ladder(digest: &Digest, lines: &mut Vec<String>) {
 fn costs(digest: &Digest, lines: &mut Vec<String>) {
     lines.push("\n## Latency, CPU, switches and requests of one operation\n".into());
     lines.push(
-        "CPU in µs of client + daemon; context switches of both, voluntary + involuntary; moves of both \
+        "CPU in µs of client + daemon (-: not seen); context switches of both, voluntary + involuntary; moves of both \
          between CPUs; requests that the daemon served.\n"
             .into(),
     );
@@ -200,11 +210,11 @@ fn costs(digest: &Digest, lines: &mut Vec<String>) {
                 None => String::new(),
             };
             lines.push(format!(
-                "| {} | {} | {p50} | {p99} | {p999} | {} + {} | {} + {} | {} | {requests} |",
+                "| {} | {} | {p50} | {p99} | {p999} | {}{} | {} + {} | {} | {requests} |",
                 column(&cell.cell.title),
                 column(digest.title(&row.system)),
                 number(cost.client_cpu_us),
-                number(cost.daemon_cpu_us),
+                words::daemon_cpu(row).map_or_else(String::new, |cpu| format!(" + {cpu}")),
                 number(cost.voluntary_switches),
                 number(cost.involuntary_switches),
                 cost.migrations.map_or_else(|| "-".into(), number),
@@ -220,13 +230,13 @@ fn method(digest: &Digest, lines: &mut Vec<String>) {
     for found in digest.compared() {
         lines.push(format!(
             "- {}: `{}`; in force: {}",
-            found.system.title,
+            plain(&found.system.title),
             found.system.arguments.join(" "),
-            facts::in_force(&found.system)
+            plain(&facts::in_force(&found.system))
         ));
     }
     lines.push("\n## On what\n".into());
     for (name, value) in facts::environment(&digest.environment) {
-        lines.push(format!("- {name}: {value}"));
+        lines.push(format!("- {name}: {}", plain(&value)));
     }
 }

@@ -133,6 +133,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_study_calls_things_is_no_markup_in_the_readme() {
+        let mut digest = fixture::digest();
+        digest.title = Some("One <b>thing</b> at a time".into());
+        digest.systems[2].system.title = "<i>".into();
+        let readme = markdown::render(&digest);
+        assert!(readme.contains("\n\nOne &lt;b&gt;thing&lt;/b&gt; at a time\n\n"), "{readme}");
+        assert!(readme.contains("never &lt;run&gt;") && !readme.contains("<run>"), "{readme}");
+        assert!(readme.contains("| &lt;i&gt; |") && !readme.contains("<i>"), "{readme}");
+    }
+
+    #[test]
     fn what_can_not_keep_up_is_told_as_such_everywhere() {
         let mut results = fixture::results();
         fixture::saturate(&mut results, "open-2", "base");

@@ -21,6 +21,8 @@ pub struct Results {
     pub environment: Environment,
     /// What came of it, in the order in which it was measured.
     pub samples: Vec<Sample>,
+    /// What the study's own file calls it.
+    pub title: Option<String>,
     /// Whether the last line of the samples was cut short, as by a crash.
     pub cut_short: bool,
 }
@@ -63,8 +65,15 @@ impl Results {
         let path = folder.join("samples.jsonl");
         let (samples, cut_short) = samples(&path, &study)?;
         let cut_short = cut_short && !samples.is_empty();
-        Ok(Results { folder: folder.to_owned(), study, environment, samples, cut_short })
+        let title = title(&folder.join("study.toml"));
+        Ok(Results { folder: folder.to_owned(), study, environment, samples, title, cut_short })
     }
+}
+
+/// The title in a study's own file. No figure depends on it: without one there is none.
+fn title(path: &Path) -> Option<String> {
+    let file: toml::Table = fs::read_to_string(path).ok()?.parse().ok()?;
+    Some(file.get("title")?.as_str()?.to_owned())
 }
 
 fn read(path: &Path) -> Result<String, ReportError> {
@@ -133,6 +142,13 @@ mod tests {
         };
         assert_eq!(keys(&results.samples), keys(&fixture::samples()));
         assert!(!results.cut_short);
+        assert_eq!(results.title, None);
+        let put = |text: &str| {
+            fs::write(folder.path().join("study.toml"), text).expect("can be written");
+            Results::read(folder.path()).expect("is sound").title
+        };
+        assert_eq!(put("title = \"Step by step\"\n[[system]]\n"), Some("Step by step".into()));
+        assert_eq!(put("title = "), None, "the figures do not depend on it");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The same work by more and more threads: cells that differ in nothing else.
 
-use super::digest::{CellDigest, Digest};
+use super::digest::{CellDigest, Digest, SystemDigest};
 use crate::report::statistics;
 use crate::report::text::number;
 use crate::study::record::Unit;
@@ -56,6 +56,14 @@ pub(super) fn sentence(digest: &Digest) -> Option<String> {
         |family: &[&CellDigest]| Some((family.first()?.cell.threads, family.last()?.cell.threads));
     let (fewest, most) = ends(families.first()?)?;
     families.retain(|family| ends(family) == Some((fewest, most)));
+    // Means over other workloads than the neighbour's would be no match.
+    let has = |found: &SystemDigest, family: &[&CellDigest]| gain(family, &found.system.id);
+    let measured: Vec<&SystemDigest> = digest
+        .systems
+        .iter()
+        .filter(|found| families.iter().any(|family| has(found, family).is_some()))
+        .collect();
+    families.retain(|family| measured.iter().all(|found| has(found, family).is_some()));
     let gains = digest.systems.iter().filter_map(|found| {
         let id = &found.system.id;
         let gains: Vec<f64> = families.iter().filter_map(|family| gain(family, id)).collect();

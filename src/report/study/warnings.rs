@@ -157,7 +157,8 @@ fn own_load(digest: &Digest, warnings: &mut Vec<String>) {
         digest.cells.iter().filter(is_saturated).map(|cell| cell.cell.title.as_str()).collect();
     if !cells.is_empty() {
         warnings.push(format!(
-            "native itself can not keep up: {}: it was faster when its peak was found",
+            "{} itself can not keep up: {}: it was faster when its peak was found",
+            digest.the_reference(),
             cells.join("; ")
         ));
     }
@@ -201,7 +202,8 @@ fn noise(digest: &Digest, warnings: &mut Vec<String>) {
         digest.cells.iter().filter(|cell| cell.noise_band > Some(NOISY_BAND)).collect();
     if !restless.is_empty() {
         warnings.push(format!(
-            "noisy: native differs from itself by more than {:.0} % in {} cells ({})",
+            "noisy: {} differs from itself by more than {:.0} % in {} cells ({})",
+            digest.the_reference(),
             (NOISY_BAND - 1.0) * 100.0,
             restless.len(),
             names(&restless)

@@ -5,7 +5,7 @@ use crate::report::text::{self, number};
 use crate::study::record::Unit;
 
 use super::agreement::Step;
-use super::cell::{CellResult, Figures};
+use super::cell::{CellResult, Figures, Row};
 
 /// A figure with its unit.
 pub(super) fn figure(value: f64, unit: Unit) -> String {
@@ -93,6 +93,15 @@ pub(super) fn sign(unit: Unit) -> &'static str {
 /// `± 3.1 %`, or nothing if native never ran twice.
 pub(super) fn band(noise_band: Option<f64>) -> String {
     noise_band.map_or_else(|| "-".to_owned(), crate::report::text::band)
+}
+
+/// CPU of the daemon: `-` if there is one that nobody saw, nothing natively without one.
+pub(super) fn daemon_cpu(row: &Row) -> Option<String> {
+    match (row.figures()?.cost.daemon_cpu_us, row.comparison()) {
+        (Some(cpu), _) => Some(number(cpu)),
+        (None, Some(_)) => Some("-".into()),
+        (None, None) => None,
+    }
 }
 
 /// In a word; of native only whether it can keep up.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::super::cell::{Figures, Row};
-use super::super::digest::{CellDigest, Digest};
+use super::super::digest::{CellDigest, Digest, SystemDigest};
 use super::super::words;
 use super::svg::escape;
 use super::{groups, look, scrolling};
@@ -12,13 +12,19 @@ use crate::report::text::number;
 
 /// One line a system.
 pub(super) fn systems(digest: &Digest) -> String {
-    let head = "<th class=\"text\">system</th><th>share of<br>native's rate</th><th>multiple of<br>\
-                native's time</th><th>same</th><th>faster</th><th>slower</th><th>unclear</th>\
-                <th>saturated</th><th>failed</th>";
+    let reference = escape(&digest.the_reference());
+    let head = format!(
+        "<th class=\"text\">system</th><th>share of {reference}'s rate</th><th>multiple of {reference}'s \
+         time</th><th>same</th><th>faster</th><th>slower</th><th>unclear</th><th>saturated</th>\
+         <th>failed</th>"
+    );
     let mut body = String::new();
     for found in digest.compared() {
-        let mean = |mean: Option<f64>, sign: &str| {
-            mean.map_or_else(|| "-".to_owned(), |mean| format!("<b>{sign}{}</b>", number(mean)))
+        let mean = |mean: Option<f64>, sign: &str, cells: usize| {
+            let text = |mean| {
+                format!("<b>{sign}{}</b> <span class=\"soft\">of {cells}</span>", number(mean))
+            };
+            mean.map_or_else(|| "-".to_owned(), text)
         };
         let cells = |verdict| found.verdicts.get(&verdict).copied().unwrap_or(0);
         let _ = writeln!(
@@ -27,8 +33,8 @@ pub(super) fn systems(digest: &Digest) -> String {
              <td>{}</td><td>{}</td></tr>",
             look(digest, &found.system.id).swatch(),
             escape(&found.system.title),
-            mean(found.share_of_native_rate, ""),
-            mean(found.multiple_of_native_time, "x"),
+            mean(found.share_of_native_rate, "", found.rate_cells),
+            mean(found.multiple_of_native_time, "x", found.time_cells),
             cells(Verdict::Same),
             cells(Verdict::Faster),
             cells(Verdict::Slower),
@@ -40,23 +46,42 @@ pub(super) fn systems(digest: &Digest) -> String {
     if body.is_empty() {
         return body;
     }
-    "<p class=\"soft\">Geometric means over all cells of a kind; then the number of cells by verdict.</p>\n"
-        .to_owned()
-        + &scrolling(head, &body)
+    let most = |cells: fn(&SystemDigest) -> usize| digest.compared().map(cells).max().unwrap_or(0);
+    let kinds = [
+        ("rates", most(|found| found.rate_cells), digest.cells_of(true)),
+        ("times", most(|found| found.time_cells), digest.cells_of(false)),
+    ];
+    let kinds: Vec<String> = kinds
+        .into_iter()
+        .filter(|(.., all)| *all > 0)
+        .map(|(kind, cells, all)| format!("{cells} of {all} {kind}"))
+        .collect();
+    let means = match kinds.is_empty() {
+        true => "Number of cells by verdict.".to_owned(),
+        false => format!(
+            "Geometric means over the cells that all systems have, {}, and behind each over how many; then \
+             the number of cells by verdict.",
+            kinds.join(" and ")
+        ),
+    };
+    format!("<p class=\"soft\">{means}</p>\n{}", scrolling(&head, &body))
 }
 
 pub(super) fn section(digest: &Digest) -> String {
-    let head = "<th class=\"text\">cell, system</th><th>figure</th><th>against native<br>[95 %]</th>\
-                <th>A/A</th><th class=\"text\">verdict</th><th>p50</th><th>p99</th><th>p99.9</th>\
-                <th>CPU µs<br>client</th><th>CPU µs<br>daemon</th><th>switches</th><th>moves</th>\
-                <th class=\"text\">requests</th>";
+    let head = format!(
+        "<th class=\"text\">cell, system</th><th>figure</th><th>against {}<br>[95 %]</th>\
+         <th>A/A</th><th class=\"text\">verdict</th><th>p50</th><th>p99</th><th>p99.9</th>\
+         <th>CPU µs client</th><th>CPU µs daemon</th><th>switches</th><th>moves</th>\
+         <th class=\"text\">requests</th>",
+        escape(digest.reference())
+    );
     let mut text = String::from(
         "<p>CPU, switches (client and daemon, voluntary + involuntary), moves between CPUs and \
-         requests are those of one operation.</p>\n",
+         requests are those of one operation; - is a daemon that nobody saw.</p>\n",
     );
     for (group, cells) in groups(digest) {
         let body: String = cells.iter().map(|cell| lines(digest, cell)).collect();
-        let _ = write!(text, "<h3>{}</h3>\n{}", escape(group), scrolling(head, &body));
+        let _ = write!(text, "<h3>{}</h3>\n{}", escape(group), scrolling(&head, &body));
     }
     text
 }
@@ -96,13 +121,11 @@ fn columns(digest: &Digest, cell: &CellDigest, row: &Row, figures: &Figures) -> 
     let [p50, p99, p999] = words::latencies(figures);
     let moves = cost.migrations.map_or_else(|| "-".into(), number);
     let band = if native { words::band(cell.noise_band) } else { String::new() };
-    let (daemon, requests) = match native {
-        true if cost.daemon_cpu_us > 0.0 => (number(cost.daemon_cpu_us), String::new()),
-        true => (String::new(), String::new()),
-        false if digest.counts(&row.system) => {
-            (number(cost.daemon_cpu_us), escape(&words::requests(figures)))
-        }
-        false => (number(cost.daemon_cpu_us), "not counted".to_owned()),
+    let daemon = words::daemon_cpu(row).unwrap_or_default();
+    let requests = match native {
+        true => String::new(),
+        false if digest.counts(&row.system) => escape(&words::requests(figures)),
+        false => "not counted".to_owned(),
     };
     format!(
         "<td>{}</td><td>{ratio}</td><td>{band}</td><td class=\"text\">{}</td><td>{p50}</td><td>{p99}</td>\

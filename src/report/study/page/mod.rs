@@ -22,9 +22,13 @@ const STYLE: &str = include_str!("style.css");
 pub fn render(digest: &Digest) -> String {
     let date = digest.environment.began.get(..10).unwrap_or("");
     let title = format!("fusewire study {}, {date}", digest.study);
-    let sections = [
+    let against = format!("Against {}", escape(digest.reference()));
+    let about = digest.title.as_ref();
+    let about = about
+        .map_or_else(String::new, |about| format!("<p class=\"about\">{}</p>\n", escape(about)));
+    let sections: [(&str, &str, String); 10] = [
         ("says", "What it says", says(digest)),
-        ("ratios", "Against native", ratios::section(digest)),
+        ("ratios", &against, ratios::section(digest)),
         ("published", "Beside what was published", published_section(digest)),
         ("time", "Where the time goes", ladder::section(digest)),
         ("requests", "Requests of one operation", costs::requests(digest)),
@@ -38,7 +42,7 @@ pub fn render(digest: &Digest) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}\n<h1>{title}</h1>\n<nav>",
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}\n<h1>{title}</h1>\n{about}<nav>",
         svg::patterns(),
         title = escape(&title),
     );

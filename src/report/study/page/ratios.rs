@@ -28,14 +28,15 @@ pub(super) fn section(digest: &Digest) -> String {
     if text.is_empty() {
         return text;
     }
+    let reference = escape(&digest.the_reference());
     let saturated = match digest.has_saturated() {
         true => format!("<p>{}</p>\n", escape(words::SATURATED_SAYS)),
         false => String::new(),
     };
     format!(
         "<p>Each mark is the median over the rounds, its line the 95 % interval; the grey band is what \
-         native differs from itself by (A/A), the thick line is native. A difference is claimed only \
-         if the interval excludes native and the mark lies outside of the band. The scale is \
+         {reference} differs from itself by (A/A), the thick line is {reference}. A difference is claimed \
+         only if the interval excludes it and the mark lies outside of the band. The scale is \
          logarithmic.</p>\n{saturated}{}{text}",
         legend(digest, digest.compared())
     )
@@ -57,9 +58,10 @@ fn chart(
     let Some(scale) = LogScale::over(values.collect::<Vec<_>>().into_iter()) else {
         return String::new();
     };
+    let reference = escape(&digest.the_reference());
     let (says, sign) = match rates {
-        true => ("share of native's rate: right is better", ""),
-        false => ("multiple of native's time: left is better", "x"),
+        true => (format!("share of {reference}'s rate: right is better"), ""),
+        false => (format!("multiple of {reference}'s time: left is better"), "x"),
     };
     // The lines of the ticks are drawn once, and used by every row.
     let ticks = format!("t{number}");
@@ -69,7 +71,8 @@ fn chart(
     for cell in cells {
         let native = cell.figures(crate::study::record::NATIVE);
         let native = native.map_or_else(String::new, |figures| {
-            format!(" <span class=\"soft\">native {}</span>", words::value(figures, cell.cell.unit))
+            let (name, value) = (digest.reference(), words::value(figures, cell.cell.unit));
+            format!(" <span class=\"soft\">{} {value}</span>", escape(name))
         });
         let _ = writeln!(text, "<h4>{}{native}</h4>", escape(&cell.cell.title));
         for (system, figures, comparison) in cell.comparisons() {

@@ -19,8 +19,12 @@ pub(super) fn section(digest: &Digest) -> String {
     }
     format!(
         "<p>Operations a second of all threads together, as a multiple of what the fewest threads do \
-         natively. The last column is a system's own gain: the most threads against the fewest, on the \
-         same system.</p>\n{plots}"
+         {}. The last column is a system's own gain: the most threads against the fewest, on the \
+         same system.</p>\n{plots}",
+        match digest.reference() {
+            NATIVE => "natively".to_owned(),
+            _ => format!("on {}", escape(&digest.the_reference())),
+        }
     )
 }
 
@@ -80,8 +84,18 @@ fn plot(digest: &Digest, family: &[&CellDigest]) -> Option<String> {
     ))
 }
 
-/// What the titles of a family begin with, without the comma before the number.
+/// What the titles of a family have in common: that without the number of threads, or what they begin
+/// with, without the comma before the number.
 fn common_title(family: &[&CellDigest]) -> String {
+    let without = |cell: &CellDigest| {
+        let number = threads(cell.cell.threads);
+        let parts = cell.cell.title.split(", ").filter(|part| *part != number);
+        parts.collect::<Vec<_>>().join(", ")
+    };
+    let bare = without(family[0]);
+    if family.iter().all(|cell| without(cell) == bare) {
+        return bare;
+    }
     let first = &family[0].cell.title;
     let same = |other: &&CellDigest| {
         let pairs = first.char_indices().zip(other.cell.title.chars());
@@ -133,6 +147,14 @@ mod tests {
 
     #[test]
     fn a_family_is_called_what_its_cells_have_in_common() {
-        assert_eq!(common_title(&families(&fixture::digest())[0]), "open + close");
+        let title = |digest: &Digest| common_title(&families(digest)[0]);
+        let mut digest = fixture::digest();
+        assert_eq!(title(&digest), "open + close");
+        for cell in &mut digest.cells {
+            cell.cell.title += ", one directory";
+        }
+        assert_eq!(title(&digest), "open + close, one directory");
+        digest.cells[1].cell.title = "open + close (one)".into();
+        assert_eq!(title(&digest), "open + close");
     }
 }

@@ -97,6 +97,33 @@ fn what_a_study_calls_things_is_no_markup() {
 }
 
 #[test]
+fn what_a_study_is_about_stands_under_its_name() {
+    let mut digest = fixture::digest();
+    assert!(!render(&digest).contains("class=\"about\""));
+    digest.title = Some("Each <step>".into());
+    assert!(render(&digest).contains("</h1>\n<p class=\"about\">Each &lt;step&gt;</p>"));
+}
+
+#[test]
+fn what_makes_up_a_bar_has_a_fill_of_its_own_however_rare_it_is() {
+    let mut digest = fixture::digest();
+    let row = |digest: &mut Digest, cell: usize, requests: Vec<(String, f64)>| {
+        let rows = &mut digest.cells[cell].results;
+        let row = rows.iter_mut().find(|row| row.system == "base").expect("is there");
+        if let super::super::cell::CellResult::Measured(figures) = &mut row.result {
+            figures.requests_per_operation = requests.into_iter().collect();
+        }
+    };
+    // Fourteen that are asked often, each a part of a bar; and one READ, which is one.
+    row(&mut digest, 1, (0..14).map(|it| (format!("OP{it}"), 5.0)).collect());
+    row(&mut digest, 0, vec![("READ".into(), 1.0)]);
+    let page = render(&digest);
+    let legend = page.split_once("id=\"requests\"").expect("is there").1;
+    let legend = legend.split_once("</p>\n<figure>").expect("ends").0;
+    assert!(legend.contains("READ") && legend.contains("others"), "{legend}");
+}
+
+#[test]
 fn a_study_without_samples_is_still_a_page() {
     let mut results = fixture::results();
     results.samples.clear();
