@@ -90,7 +90,7 @@ fn step<'a>(cell: &'a str, before: &Traced<'a>, after: &Traced<'a>) -> Step<'a> 
 
 /// The time of an operation, microseconds, with an interval as wide as that of the cell's figure, which
 /// may be a rate.
-fn wall(figures: &Figures) -> Interval {
+pub(super) fn wall(figures: &Figures) -> Interval {
     let Interval { low, median, high } = figures.value;
     let time = figures.wall_us_per_operation;
     let spread = if low > 0.0 { (high / median).max(median / low) } else { 1.0 };

@@ -124,9 +124,10 @@ fn ladder(digest: &Digest, lines: &mut Vec<String>) {
             .times
             .0
             .iter()
-            .map(|time| format!(" {} |", time.map_or_else(|| "-".into(), words::microseconds)))
+            .map(|time| time.map_or_else(|| "-".into(), |time| words::microseconds(time.median)))
+            .map(|time| format!(" {time} |"))
             .collect();
-        let native = words::microseconds(cell.native);
+        let native = words::microseconds(cell.native.median);
         lines.push(format!("| {} | {native} |{times}", column(&cell.title)));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::agreement;
 use super::digest::Digest;
+use crate::report::statistics::Interval;
 use crate::study::record::{Kind, NATIVE, Unit};
 
 /// What each cell takes on each step of a ladder.
@@ -19,36 +21,63 @@ pub(super) struct Ladder {
 pub(super) struct Steps {
     pub(super) title: String,
     /// Time of one operation natively, microseconds.
-    pub(super) native: f64,
+    pub(super) native: Interval,
     /// The same on each step.
     pub(super) times: Times,
 }
 
 /// A time for each step, of which the first and the last are known.
 #[derive(Debug)]
-pub(super) struct Times(pub(super) Vec<Option<f64>>);
+pub(super) struct Times(pub(super) Vec<Option<Interval>>);
+
+/// What makes up the first step's time.
+#[derive(Debug, PartialEq)]
+pub(super) struct Parts {
+    /// Native's time.
+    pub(super) native: f64,
+    /// What the last step still adds to it.
+    pub(super) stays: f64,
+    /// What each step but the first took away.
+    pub(super) taken: Vec<f64>,
+}
 
 impl Times {
     pub(super) fn first(&self) -> f64 {
-        self.0.first().copied().flatten().unwrap_or(0.0)
+        self.0.first().copied().flatten().map_or(0.0, |time| time.median)
     }
 
     pub(super) fn last(&self) -> f64 {
-        self.0.last().copied().flatten().unwrap_or(0.0)
+        self.0.last().copied().flatten().map_or(0.0, |time| time.median)
     }
+}
 
-    /// What each step but the first took away; below 0 if it added. A step without a figure took
-    /// nothing, the next takes its part.
-    pub(super) fn differences(&self) -> Vec<f64> {
-        let mut before = self.first();
-        let steps = self.0.iter().skip(1);
-        steps
-            .map(|time| {
-                let taken = time.map_or(0.0, |time| before - time);
-                before = time.unwrap_or(before);
-                taken
-            })
-            .collect()
+impl Steps {
+    /// The parts of its bar. A step counts whose interval lies outside of that of the last one that
+    /// counted; what it adds, it takes from those before it. One that does not count leaves its part to
+    /// the next.
+    pub(super) fn parts(&self) -> Parts {
+        let mut times = self.times.0.iter().copied();
+        let mut level = times.next().flatten().unwrap_or(self.native);
+        let mut taken: Vec<f64> = Vec::new();
+        for time in times {
+            let counts = time.filter(|time| time.high < level.low || time.low > level.high);
+            let Some(time) = counts else {
+                taken.push(0.0);
+                continue;
+            };
+            let mut added = time.median - level.median;
+            for earlier in taken.iter_mut().rev() {
+                let back = earlier.min(added.max(0.0));
+                *earlier -= back;
+                added -= back;
+            }
+            taken.push((-added).max(0.0));
+            level = time;
+        }
+        // What differs from native by noise alone adds nothing to it.
+        let is_native = level.low <= self.native.high;
+        let native = if is_native { level.median } else { self.native.median };
+        Parts { native, stays: level.median - native, taken }
     }
 }
 
@@ -66,8 +95,8 @@ impl Ladder {
             // Of a load that is the same for all, the time says nothing.
             .filter(|cell| cell.cell.unit != Unit::MicrosecondsP99)
             .filter_map(|cell| {
-                let wall = |system: &str| Some(cell.figures(system)?.wall_us_per_operation);
-                let times: Vec<Option<f64>> =
+                let wall = |system: &str| Some(agreement::wall(cell.figures(system)?));
+                let times: Vec<Option<Interval>> =
                     steps.iter().map(|step| wall(&step.system.id)).collect();
                 (times.first()?.is_some() && times.last()?.is_some()).then_some(())?;
                 let (title, native) = (cell.cell.title.clone(), wall(NATIVE)?);
@@ -125,11 +154,37 @@ mod tests {
     use super::*;
     use crate::report::study::fixture;
 
+    fn parts(native: f64, times: &[Option<f64>]) -> Parts {
+        // Each known to a tenth.
+        let around = |median: f64| Interval { low: median / 1.1, median, high: median * 1.1 };
+        let times = Times(times.iter().map(|time| time.map(around)).collect());
+        Steps { title: String::new(), native: around(native), times }.parts()
+    }
+
     #[test]
     fn a_step_takes_what_the_one_before_left() {
-        let times = Times(vec![Some(40.0), Some(30.0), None, Some(12.0), Some(15.0)]);
-        assert_eq!(times.differences(), [10.0, 0.0, 18.0, -3.0]);
-        assert_eq!((times.first(), times.last()), (40.0, 15.0));
+        let found = parts(4.0, &[Some(40.0), Some(30.0), None, Some(12.0)]);
+        assert_eq!(found, Parts { native: 4.0, stays: 8.0, taken: vec![10.0, 0.0, 18.0] });
+    }
+
+    #[test]
+    fn noise_is_no_step() {
+        let found = parts(4.0, &[Some(40.0), Some(36.0), Some(41.0), Some(31.0)]);
+        assert_eq!(
+            found.taken,
+            [0.0, 0.0, 9.0],
+            "two do not count, the third does against the first"
+        );
+        let found = parts(10.0, &[Some(20.0), Some(10.5)]);
+        assert_eq!((found.native, found.stays), (10.5, 0.0), "it is native's time");
+    }
+
+    #[test]
+    fn what_a_step_adds_it_takes_from_those_before() {
+        let found = parts(4.0, &[Some(40.0), Some(30.0), Some(20.0), Some(32.0)]);
+        assert_eq!(found, Parts { native: 4.0, stays: 28.0, taken: vec![8.0, 0.0, 0.0] });
+        let found = parts(4.0, &[Some(10.0), Some(20.0)]);
+        assert_eq!(found, Parts { native: 4.0, stays: 16.0, taken: vec![0.0] });
     }
 
     #[test]

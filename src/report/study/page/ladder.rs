@@ -20,9 +20,11 @@ fn steps_of_ladder(digest: &Digest) -> String {
     let Some(ladder) = steps::Ladder::of(digest) else {
         return String::new();
     };
+    let reference = digest.reference();
     let mut legend = format!(
-        "<p class=\"legend\"><span>{}native</span><span>{}what \"{}\" still adds</span>",
+        "<p class=\"legend\"><span>{}{}</span><span>{}what \"{}\" still adds</span>",
         fill_swatch(0),
+        escape(reference),
         fill_swatch(1),
         escape(ladder.titles.last().map_or("", String::as_str))
     );
@@ -36,47 +38,44 @@ fn steps_of_ladder(digest: &Digest) -> String {
     }
     legend.push_str("</p>\n");
     let mut bars = String::new();
-    let mut head = String::from("<th class=\"text\">cell</th><th>native</th>");
+    let mut head = format!("<th class=\"text\">cell</th><th>{}</th>", escape(reference));
     for title in &ladder.titles {
         let _ = write!(head, "<th>{}</th>", escape(title));
     }
     let mut body = String::new();
     for cell in &ladder.cells {
-        let mut parts = vec![(cell.native, 0), ((cell.times.last() - cell.native).max(0.0), 1)];
-        let taken = cell.times.differences();
-        parts
-            .extend(taken.iter().enumerate().rev().map(|(step, taken)| (taken.max(0.0), step + 2)));
+        let found = cell.parts();
+        let mut parts = vec![(found.native, 0), (found.stays, 1)];
+        let taken = found.taken.iter().enumerate().rev();
+        parts.extend(taken.map(|(step, taken)| (*taken, step + 2)));
         let whole = parts.iter().map(|(part, _)| part).sum::<f64>().max(f64::MIN_POSITIVE);
+        let native = words::microseconds(cell.native.median);
         let label = format!(
-            "{}: native {}, first step {}, last step {}",
+            "{}: {reference} {native}, first step {}, last step {}",
             cell.title,
-            words::microseconds(cell.native),
             words::microseconds(cell.times.first()),
             words::microseconds(cell.times.last())
         );
         let value = format!(
-            "{} → <b>{}</b>, native {}",
+            "{} → <b>{}</b>, {} {native}",
             words::microseconds(cell.times.first()),
             words::microseconds(cell.times.last()),
-            words::microseconds(cell.native)
+            escape(reference)
         );
         bars += &row(&escape(&cell.title), &value, &stack(&parts, whole, &label));
-        let _ = write!(
-            body,
-            "<tr><td>{}</td><td>{}</td>",
-            escape(&cell.title),
-            words::microseconds(cell.native)
-        );
+        let _ = write!(body, "<tr><td>{}</td><td>{native}</td>", escape(&cell.title));
         for step in &cell.times.0 {
-            let text = step.map_or_else(|| "-".into(), words::microseconds);
+            let text = step.map_or_else(|| "-".into(), |time| words::microseconds(time.median));
             let _ = write!(body, "<td>{text}</td>");
         }
         body.push_str("</tr>\n");
     }
     format!(
         "<h3>Step by step</h3>\n<p>Time of one operation. A bar is as long as the first step of the \
-         ladder takes; each part is what one change took away, or what stays. A step that made a cell \
-         slower has no part; the table shows it.</p>\n{legend}<figure>\n{bars}</figure>\n{}",
+         ladder takes; each part is what one change took away, or what stays. A step is drawn only if its \
+         95 % interval lies outside of that of the step drawn before: all else may be noise, and the next \
+         step that is drawn has its part. What a step added is taken off what those before it took away. \
+         The table shows every step as it was measured.</p>\n{legend}<figure>\n{bars}</figure>\n{}",
         scrolling(&head, &body)
     )
 }

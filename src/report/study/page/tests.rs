@@ -105,6 +105,21 @@ fn what_a_study_is_about_stands_under_its_name() {
 }
 
 #[test]
+fn a_reference_has_its_own_name_everywhere() {
+    let mut digest = fixture::digest();
+    digest.systems[0].system.title = "own mount".into();
+    // What was said before the reference was renamed, and what daemons say themselves.
+    (digest.headline, digest.warnings) = (Vec::new(), Vec::new());
+    let page = render(&digest);
+    let body = page.split_once("</style>").expect("has a style").1;
+    assert!(body.contains("Against own mount") && body.contains("the own mount's rate"));
+    let body = body.replace("--native", "");
+    let left: Vec<&str> =
+        body.match_indices("nativ").map(|(at, _)| &body[at - 30..at + 20]).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn what_makes_up_a_bar_has_a_fill_of_its_own_however_rare_it_is() {
     let mut digest = fixture::digest();
     let row = |digest: &mut Digest, cell: usize, requests: Vec<(String, f64)>| {
