@@ -56,6 +56,9 @@ pub enum RemountError {
     },
 }
 
+/// Not in the C library's list.
+const MS_NOSYMFOLLOW: MsFlags = MsFlags::from_bits_retain(256);
+
 /// Changes what can be changed; all of it or nothing.
 ///
 /// # Errors
@@ -66,17 +69,21 @@ pub fn run(request: &cli::Mount) -> Result<(), RemountError> {
     let made = target.snapshot()?;
     let asked = &request.config.source;
     // mount(8) names what /proc/self/mountinfo does, which need be no path.
-    if *asked != Path::new(&made.source) && !asked.ends_with(&target.mount.source) {
+    if *asked != Path::new(&made.source)
+        && asked.canonicalize().ok().is_none_or(|asked| asked != Path::new(&made.source))
+        && !asked.ends_with(&target.mount.source)
+    {
         let (path, shown, asked) = (path.clone(), made.source, asked.clone());
         return Err(RemountError::Source { path, shown, asked });
     }
-    if let Some(what) = settled(&request.config, &made) {
+    if let Some(what) = settled(&request.config, request.rw, &made) {
         return Err(RemountError::Settled { path: path.clone(), what });
     }
     let has = |option| target.mount.options.split(',').any(|live| live == option);
     let options = &request.config.mount;
     let mut flags = MsFlags::MS_REMOUNT;
-    flags.set(MsFlags::MS_RDONLY, options.ro);
+    flags.set(MsFlags::MS_RDONLY, options.ro || has("ro") && !request.rw);
+    flags.set(MS_NOSYMFOLLOW, has("nosymfollow"));
     flags.set(MsFlags::MS_NOSUID, options.nosuid || has("nosuid"));
     flags.set(MsFlags::MS_NODEV, options.nodev || has("nodev"));
     flags.set(MsFlags::MS_NOEXEC, options.noexec || has("noexec"));
@@ -85,7 +92,7 @@ pub fn run(request: &cli::Mount) -> Result<(), RemountError> {
 }
 
 /// What a request would change that can not be, if there is anything.
-fn settled(request: &Config, made: &Snapshot) -> Option<&'static str> {
+fn settled(request: &Config, rw: bool, made: &Snapshot) -> Option<&'static str> {
     let had = |option| made.options.iter().any(|known| known == option);
     let MountOptions { allow_other, default_permissions, noatime, .. } = request.mount;
     let plain = Config {
@@ -95,8 +102,8 @@ fn settled(request: &Config, made: &Snapshot) -> Option<&'static str> {
     [
         (*request != plain, "how the source is shown and served"),
         // The daemon holds the source read-only as well, and trusts that nobody writes here.
-        (had("ro") && !request.mount.ro, "what was mounted read-only"),
-        (noatime != had("noatime"), "whether access times move"),
+        (had("ro") && rw, "what was mounted read-only"),
+        (noatime && !had("noatime"), "whether access times move"),
         (allow_other && !had("allow_other"), "who may enter"),
         (default_permissions && !had("default_permissions"), "who checks permissions"),
     ]
@@ -121,18 +128,18 @@ mod tests {
             MountOptions { ro: true, nosuid: true, ..MountOptions::default() },
             MountOptions { noatime: true, ..MountOptions::default() },
         );
-        assert_eq!(settled(&plain, &made(&[])), None);
-        assert_eq!(settled(&asking(ro.clone()), &made(&[])), None);
-        assert_eq!(settled(&asking(ro), &made(&["ro"])), None);
-        assert_eq!(settled(&asking(noatime.clone()), &made(&["noatime"])), None);
-        for (request, options) in [
-            (plain.clone(), vec!["ro"]),
-            (asking(noatime), vec![]),
-            (plain.clone(), vec!["noatime"]),
-            (asking(MountOptions { allow_other: true, ..MountOptions::default() }), vec![]),
-            (Config { data: DataMode::Copy, ..plain.clone() }, vec![]),
+        assert_eq!(settled(&plain, true, &made(&[])), None);
+        assert_eq!(settled(&asking(ro.clone()), false, &made(&[])), None);
+        assert_eq!(settled(&asking(ro), false, &made(&["ro"])), None);
+        assert_eq!(settled(&plain, false, &made(&["ro", "noatime"])), None, "as it is");
+        assert_eq!(settled(&asking(noatime.clone()), false, &made(&["noatime"])), None);
+        for (request, rw, options) in [
+            (plain.clone(), true, vec!["ro"]),
+            (asking(noatime), false, vec![]),
+            (asking(MountOptions { allow_other: true, ..MountOptions::default() }), false, vec![]),
+            (Config { data: DataMode::Copy, ..plain.clone() }, false, vec![]),
         ] {
-            assert!(settled(&request, &made(&options)).is_some(), "{request:?} {options:?}");
+            assert!(settled(&request, rw, &made(&options)).is_some(), "{request:?} {options:?}");
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Mount {
     pub log_level: Level,
     /// Change a mount that is there.
     pub remount: bool,
+    /// That it can be written to was asked for.
+    pub rw: bool,
 }
 
 impl Mount {
@@ -32,6 +34,7 @@ impl Mount {
             log_file: None,
             log_level: Level::INFO,
             remount: false,
+            rw: false,
         }
     }
 

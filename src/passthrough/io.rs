@@ -80,14 +80,15 @@ impl Local {
         &self,
         open: &OpenFile,
         file: &File,
+        args: &abi::WriteIn,
         data: &[u8],
-        offset: u64,
     ) -> Result<u32> {
-        let kept = OFlag::O_ACCMODE | OFlag::O_APPEND | OFlag::O_SYNC | OFlag::O_DSYNC;
-        let file = self.reopen_direct(file, open.flags & kept).map_err(misaligned)?;
+        let kept = OFlag::O_ACCMODE | OFlag::O_SYNC | OFlag::O_DSYNC;
+        let access = (open.flags & kept) | (wire_flags(args.flags) & OFlag::O_APPEND);
+        let file = self.reopen_direct(file, access).map_err(misaligned)?;
         let mut memory = aligned(data.len())?;
         memory[..data.len()].copy_from_slice(data);
-        let written = pwrite(&file, &memory[..data.len()], position(offset, 0)?)?;
+        let written = pwrite(&file, &memory[..data.len()], position(args.offset, 0)?)?;
         u32::try_from(written).map_err(|_| Errno::EIO)
     }
 
@@ -110,15 +111,16 @@ impl Local {
         }
         caller::keep_suid(args.write_flags & abi::WRITE_KILL_SUIDGID == 0);
         let written_back = args.write_flags & abi::WRITE_CACHE != 0;
-        let _as_writer = match (written_back, self.settings.kernel_checks) {
-            (false, _) => Some(impersonate(caller.uid, caller.gid)?),
-            // Nobody in particular: the kernel writes a page back when it likes. Whose it was is not known,
-            // and so it gets nothing that is kept back for root.
-            (true, true) if self.settings.has_reserve => Some(impersonate(NOBODY, NOBODY)?),
-            (true, _) => None,
+        // The kernel writes a page back when it likes. Whose it was is not known: where others than root write
+        // it gets nothing that is kept back for root, as whom an ordinary user's daemon does not write.
+        let guards = self.settings.kernel_checks && self.settings.has_reserve;
+        let _as_writer = match written_back {
+            false => Some(impersonate(caller.uid, caller.gid)?),
+            true if guards && self.settings.daemon == 0 => Some(impersonate(NOBODY, NOBODY)?),
+            true => None,
         };
         if is_misaligned {
-            return self.write_misaligned(&open, &file, data, args.offset);
+            return self.write_misaligned(&open, &file, args, data);
         }
         all_of(data.len(), |taken| {
             let offset = position(args.offset, taken)?;
@@ -126,11 +128,25 @@ impl Local {
             // a file another that appends, or that no longer does.
             let appends = !written_back && wire_flags(args.flags).contains(OFlag::O_APPEND);
             match (open.flags.contains(OFlag::O_APPEND), appends) {
-                (true, false) => write_at(&file, &data[taken..], offset),
+                (true, false) => self.write_at(&file, &data[taken..], offset),
                 (false, true) => objfd::pwrite_as_told(file.as_fd(), &data[taken..], offset, true),
                 _ => pwrite(&file, &data[taken..], offset),
             }
         })
+    }
+
+    /// Writes to where it says, though the file was opened to append.
+    fn write_at(&self, file: &File, data: &[u8], offset: i64) -> Result<usize> {
+        // Another FUSE mount goes by what its own file was opened with.
+        if self.settings.stack_depth == 1 {
+            match objfd::pwrite_as_told(file.as_fd(), data, offset, false) {
+                // RWF_NOAPPEND came with Linux 6.9.
+                Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {}
+                result => return result,
+            }
+        }
+        let file = objfd::reopen(file.as_fd(), OFlag::O_WRONLY)?;
+        pwrite(&file, data, offset)
     }
 
     pub(super) fn do_write_from(
@@ -253,6 +269,8 @@ impl Local {
             }
         };
         if args.cmd & IOC_WRITE != 0 {
+            // It may only be appended to from now on, or be written to again.
+            self.inodes.get(nodeid)?.release_backing();
             self.upkeep.attributes_changed(nodeid);
         }
         let len = buffers.output.len();
@@ -280,18 +298,6 @@ fn all_of(size: usize, mut write: impl FnMut(usize) -> Result<usize>) -> Result<
         }
     }
     u32::try_from(taken).map_err(|_| Errno::EIO)
-}
-
-/// Writes to where it says, though the file was opened to append.
-fn write_at(file: &File, data: &[u8], offset: i64) -> Result<usize> {
-    match objfd::pwrite_as_told(file.as_fd(), data, offset, false) {
-        // RWF_NOAPPEND came with Linux 6.9.
-        Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {
-            let file = objfd::reopen(file.as_fd(), OFlag::O_WRONLY)?;
-            pwrite(&file, data, offset)
-        }
-        result => result,
-    }
 }
 
 /// What a misaligned transfer answers if it can not be tried.

@@ -55,7 +55,8 @@ impl Local {
 
     fn entry_without_name(&self, found: Found) -> Result<Entry> {
         let stat = found.stat;
-        let nodeid = self.inodes.acquire(found, None, Keep::Fd)?;
+        let keep = if stat.st_nlink > 0 { Keep::Fd } else { Keep::Pinned };
+        let nodeid = self.inodes.acquire(found, None, keep)?;
         let attributes = self.attributes(nodeid, &stat);
         Ok(Entry { nodeid, generation: 0, entry_valid: Duration::ZERO, attributes })
     }

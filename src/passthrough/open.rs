@@ -244,7 +244,12 @@ impl Local {
     /// Waits a little for readers whom the kernel serves by itself, if whoever opens had better not be
     /// one of them. Where writers are never passed through there is a way beside readers who are.
     fn await_readers(&self, inode: &Inode, preferred: Preferred) -> Result<()> {
-        match preferred == Preferred::Cached && !self.closing_tells(inode.nodeid) {
+        let awaits = match preferred {
+            Preferred::Passthrough => false,
+            Preferred::Cached => !self.closing_tells(inode.nodeid),
+            Preferred::Unmapped => true,
+        };
+        match awaits {
             true => await_release(|| inode.is_passed_through()),
             false => Ok(()),
         }

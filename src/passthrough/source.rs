@@ -21,7 +21,7 @@ use super::submounts::{self, Submount};
 use crate::coherence::{Prospect, Upkeep};
 use crate::config::{Config, DataMode, Locality, MountOptions, Profile, ReplicaTrust};
 use crate::locality::Replicas;
-use crate::mountinfo::MountTable;
+use crate::mountinfo::{Mount, MountTable};
 use crate::sys::handle::FileHandle;
 use crate::sys::mount::{SourceRoot, open_source};
 use crate::sys::objfd;
@@ -178,7 +178,9 @@ impl Local {
             opens_by_itself: config.profile == Profile::ReadMostly,
             xattr: config.xattr,
             noatime: config.mount.noatime || inherited.noatime,
-            exports: others.is_empty() && inodes.are_handles() && is_whole(&config.source),
+            exports: others.is_empty()
+                && inodes.are_handles()
+                && held.first().is_some_and(|held| is_whole(&config.source, held)),
             stack_depth: if kinds().any(is_stacked) { 2 } else { 1 },
             has_reserve: kinds().any(|kind| kind == EXT4_SUPER_MAGIC),
             opens_surely: handles_work && LOCAL.contains(&kind),
@@ -289,10 +291,12 @@ fn find_replicas(config: &Config, mount: &File) -> std::result::Result<Replicas,
     }
 }
 
-/// Whether `source` is the root of its file system: then all that a handle of it may name lies inside.
-fn is_whole(source: &Path) -> bool {
+/// Whether `source`, which `held` is a descriptor of, is the root of its file system: then all that a handle
+/// of it may name lies inside.
+fn is_whole(source: &Path, held: &OwnedFd) -> bool {
     let table = MountTable::read().unwrap_or_default();
-    table.top_at(source).is_some_and(|mount| mount.root == Path::new("/"))
+    let is_root = |mount: &Mount| submounts::is_root_of(held, mount.id).unwrap_or(false);
+    table.top_at(source).is_some_and(|mount| mount.root == Path::new("/") && is_root(mount))
 }
 
 /// Whether inodes can be reopened by handle: the source has handles and we may use them.

@@ -167,7 +167,7 @@ fn open(mount: &Mount, options: &MountOptions) -> io::Result<Root> {
 }
 
 /// Whether a descriptor is that of the root directory of this mount.
-fn is_root_of(directory: &OwnedFd, mount: u64) -> io::Result<bool> {
+pub(super) fn is_root_of(directory: &OwnedFd, mount: u64) -> io::Result<bool> {
     const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", directory.as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());

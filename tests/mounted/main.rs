@@ -87,7 +87,10 @@ const SETTINGS: [Setting; 14] = [
     DEV_URING,
     STACKED,
     BASELINE,
-    Setting { who: Some(NOBODY), ..setting("uring", "copy", "user_uring_copy", "") },
+    Setting {
+        who: Some(NOBODY),
+        ..setting("uring", "copy", "user_uring_copy", "default_permissions")
+    },
     Setting { who: Some(NOBODY), ..setting("dev", "splice", "user_dev_splice", SHORT_TIMEOUTS) },
 ];
 

@@ -266,8 +266,8 @@ pub(super) const TABLE: &[(&str, Takes)] = &[
     // Who may enter, and what the kernel honours.
     ("allow_other", Nothing(|mount| mount.config.mount.allow_other = true)),
     ("default_permissions", Nothing(|mount| mount.config.mount.default_permissions = true)),
-    ("ro", Nothing(|mount| mount.config.mount.ro = true)),
-    ("rw", Nothing(|mount| mount.config.mount.ro = false)),
+    ("ro", Nothing(|mount| (mount.config.mount.ro, mount.rw) = (true, false))),
+    ("rw", Nothing(|mount| (mount.config.mount.ro, mount.rw) = (false, true))),
     ("nosuid", Nothing(|mount| mount.config.mount.nosuid = true)),
     ("suid", Nothing(|mount| mount.config.mount.nosuid = false)),
     ("nodev", Nothing(|mount| mount.config.mount.nodev = true)),
