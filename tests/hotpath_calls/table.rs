@@ -116,7 +116,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         what: "open for writing",
         act: |at, _| drop(File::options().write(true).open(at.join("known-0")).expect("open")),
-        costs: &[both(Opcode::Open, "open_by_handle_at fstat"), both(Opcode::Release, "close")],
+        costs: &[both(Opcode::Open, "open_by_handle_at statx"), both(Opcode::Release, "close")],
     },
     Step {
         what: "read",
