@@ -106,6 +106,8 @@ pub fn run(options: &RunOptions) -> Result<(), StudyError> {
     plan.tracing = options.layers.then(Tracing::find).transpose()?.map(Arc::new);
     let _uring = match plan.systems.iter().find(|system| system.wants_uring()) {
         Some(system) => Uring::needed_by(&system.system.id, options.enable_uring)?,
+        // None asks for it; those that take what there is would have it.
+        None if options.enable_uring => Uring::on()?,
         None => Uring::untouched(),
     };
     let exe = match &options.exe {

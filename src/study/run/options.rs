@@ -44,7 +44,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["study", "rounds", "seed", "only"])]
     pub resume: Option<PathBuf>,
 
-    /// Switch FUSE over io_uring on for the length of the study, if a system of it needs that
+    /// Switch FUSE over io_uring on for the length of the study, where it is off
     #[arg(long)]
     pub enable_uring: bool,
 
