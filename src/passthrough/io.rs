@@ -270,7 +270,9 @@ impl Local {
         };
         if args.cmd & IOC_WRITE != 0 {
             // It may only be appended to from now on, or be written to again.
-            self.inodes.get(nodeid)?.release_backing();
+            if let Some(inode) = self.inodes.live(nodeid) {
+                inode.release_backing();
+            }
             self.upkeep.attributes_changed(nodeid);
         }
         let len = buffers.output.len();

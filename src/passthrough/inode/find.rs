@@ -99,32 +99,26 @@ impl InodeTable {
 
     /// What a nodeid stands for, whether the kernel knows it or not; where nodeids are handles.
     pub(in crate::passthrough) fn found_by_nodeid(&self, nodeid: NodeId) -> Result<Found> {
-        if nodeid == NodeId::ROOT {
-            let root = self.root.open_fd().ok_or(Errno::ESTALE)?;
-            return Found::new(Part::MAIN, root.try_clone().map_err(|_| Errno::EMFILE)?);
-        }
-        if !self.scheme.is_counted(nodeid) {
-            return Err(Errno::ESTALE);
-        }
-        // A deleted one may live on here while somebody has it open.
-        match self.live(nodeid).and_then(|inode| inode.open_fd()) {
-            Some(fd) => Found::new(
-                Part::MAIN,
-                self.make_room(|| fd.try_clone().map_err(|_| Errno::EMFILE))?,
-            ),
-            None => Found::new(Part::MAIN, self.open_path(&Scheme::handle(nodeid))?),
-        }
+        Found::new(Part::MAIN, self.fd_by_nodeid(nodeid)?)
     }
 
-    /// The directory that a directory is in.
+    /// The directory that a directory is in; where nodeids are handles.
     pub(in crate::passthrough) fn found_parent(&self, nodeid: NodeId) -> Result<Found> {
-        let directory = match self.found_by_nodeid(nodeid)?.object {
-            Object::Fd(fd) => fd,
-            Object::Handle(handle) => self.open_path(&handle)?,
-        };
+        let directory = self.fd_by_nodeid(nodeid)?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let parent = self.make_room(|| openat(&directory, c"..", flags, Mode::empty()))?;
         Found::new(Part::MAIN, parent)
+    }
+
+    fn fd_by_nodeid(&self, nodeid: NodeId) -> Result<OwnedFd> {
+        // A deleted one may live on here while somebody has it open.
+        if let Some(fd) = self.live(nodeid).and_then(|inode| inode.open_fd()) {
+            return self.make_room(|| fd.try_clone().map_err(|_| Errno::EMFILE));
+        }
+        match self.scheme.is_counted(nodeid) {
+            true => self.open_path(&Scheme::handle(nodeid)),
+            false => Err(Errno::ESTALE),
+        }
     }
 
     /// The same for a file that has no name.
