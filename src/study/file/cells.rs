@@ -1,8 +1,11 @@
 //! From the entries of a study's file to cells: lists are multiplied out, every word is checked, and
 //! each cell gets its id, title and unit.
 
+mod fio;
+mod units;
+
 use super::{CellEntry, Many, SECONDS, StudyFile, nearest};
-use crate::study::record::{self, Unit};
+use crate::study::record;
 use crate::study::work::{Cache, Fio, Job, Mix, Operation, Operations, Personality, Task, Work};
 
 /// A cell, and what is done in it.
@@ -164,7 +167,7 @@ fn plan(
     let many = threads as usize;
     let work = match class {
         Class::Fio => {
-            let fio = fio(file, entry, choice, threads)?;
+            let fio = fio::job(file, entry, choice, threads)?;
             Work::Fio(Fio { is_once: cache == Cache::Cold && fio.rw.ends_with("read"), ..fio })
         }
         Class::Operation(operation) => Work::Operation(Operations {
@@ -196,25 +199,25 @@ fn plan(
         }
     };
     let (id, words) = match &work {
-        Work::Fio(fio) => (fio_id(fio, choice), fio_title(fio, choice)),
+        Work::Fio(fio) => (fio::id(fio, choice), fio::title(fio, choice)),
         _ => ((*name).to_owned(), (*title).to_owned()),
     };
     let (id, words) = distinguish(id, words, choice, cache, entry);
     let unit = match entry.unit.as_deref() {
-        None => unit(&work),
-        Some(word) => units()
+        None => units::natural(&work),
+        Some(word) => units::all()
             .find(|(name, _)| *name == word)
             .map(|(_, unit)| unit)
-            .ok_or_else(|| unknown("unit", word, units().map(|(name, _)| name)))?,
+            .ok_or_else(|| unknown("unit", word, units::all().map(|(name, _)| name)))?,
     };
-    suits(unit, &work, name)?;
+    units::suits(unit, &work, name)?;
     if is_one_of_several && (entry.id.is_some() || entry.title.is_some()) {
         return Err("`id` and `title` are for one cell, and the lists make several".to_owned());
     }
     let cell = record::Cell {
         id: entry.id.clone().unwrap_or(id),
         title: entry.title.clone().unwrap_or(words),
-        group: entry.group.clone().unwrap_or_else(|| group(&work).to_owned()),
+        group: entry.group.clone().unwrap_or_else(|| units::group(&work).to_owned()),
         unit,
         workload: serde_json::to_value(&work).map_err(|error| error.to_string())?,
         cache: match (cache, &work) {
@@ -273,86 +276,12 @@ fn published() -> impl Iterator<Item = &'static str> + Clone {
     lines.filter_map(|line| line.split(',').next())
 }
 
-/// Refuses a unit in which there is no figure.
-fn suits(unit: Unit, work: &Work, name: &str) -> Result<(), String> {
-    let Some(why) = without_figure(unit, work) else { return Ok(()) };
-    let possible = units().filter(|(_, other)| without_figure(*other, work).is_none());
-    let possible: Vec<&str> = possible.map(|(name, _)| name).collect();
-    let unit = units_name(unit);
-    Err(format!("unit = \"{unit}\": {name} {why}; there are {}", possible.join(", ")))
-}
-
-/// Why a figure would be none, or the same whatever is measured.
-fn without_figure(unit: Unit, work: &Work) -> Option<&'static str> {
-    let (has_bytes, has_latency, is_timed) = match work {
-        Work::Fio(_) => (true, true, true),
-        Work::Operation(work) => {
-            (false, true, work.passes.is_none() && !work.operation.is_consuming())
-        }
-        Work::Personality(work) => (work.mix != Mix::FilesDelete, true, false),
-        Work::Job(_) => (false, false, false),
-    };
-    match unit {
-        Unit::MegabytesPerSecond if !has_bytes => Some("moves no bytes that are counted"),
-        Unit::MicrosecondsP99 if !has_latency => {
-            Some("is one whole, without operations that are timed")
-        }
-        Unit::Seconds if is_timed => Some("is done for a given time"),
-        _ => None,
-    }
-}
-
-fn units_name(unit: Unit) -> &'static str {
-    units().find(|(_, other)| *other == unit).map_or("", |(name, _)| name)
-}
-
 fn default_kib(mix: Mix) -> usize {
     match mix {
         Mix::FileServer => 128,
         Mix::MailServer | Mix::WebServer => 16,
         Mix::FilesCreate | Mix::FilesRead | Mix::FilesDelete => 4,
     }
-}
-
-fn fio(file: &StudyFile, entry: &CellEntry, choice: &Choice, jobs: u32) -> Result<Fio, String> {
-    let rw = choice.rw.clone().ok_or("a fio cell needs `rw`")?;
-    let known = ["read", "write", "randread", "randwrite"];
-    if !known.contains(&rw.as_str()) {
-        return Err(unknown("rw", &rw, known.into_iter()));
-    }
-    let block = choice.block.as_deref().unwrap_or("4k");
-    let block_bytes = bytes(block).ok_or_else(|| format!("block = \"{block}\": as 4k or 1m"))?;
-    if block_bytes < 512 || block_bytes > u64::from(file.size_mib) << 20 {
-        return Err(format!("block = \"{block}\": from 512 to the size of the test file"));
-    }
-    // 0 is the page cache, so that one list has both.
-    let depth = choice.depth.filter(|depth| *depth > 0);
-    let default = if depth.is_some() { "io_uring" } else { "psync" };
-    let engine = entry.engine.clone().unwrap_or_else(|| default.to_owned());
-    if engine == "mmap" && depth.is_some() {
-        return Err("engine = \"mmap\" goes through the page cache: leave out `depth`".to_owned());
-    }
-    Ok(Fio {
-        rw,
-        block_bytes,
-        engine,
-        depth,
-        jobs,
-        fsync: entry.fsync.unwrap_or(0),
-        dsync: entry.dsync.unwrap_or(false),
-        seconds: entry.seconds.unwrap_or(file.seconds),
-        size_mib: file.size_mib,
-        is_once: false,
-    })
-}
-
-fn bytes(text: &str) -> Option<u64> {
-    let text = text.to_ascii_lowercase();
-    let (digits, shift) = match text.strip_suffix(['k', 'm']) {
-        Some(digits) => (digits, if text.ends_with('k') { 10 } else { 20 }),
-        None => (text.as_str(), 0),
-    };
-    digits.parse::<u64>().ok()?.checked_shl(shift)
 }
 
 /// A word of another class would be passed over in silence.
@@ -421,78 +350,6 @@ fn is_list<T>(many: &Option<Many<T>>) -> bool {
     matches!(many, Some(Many::Several(_)))
 }
 
-fn fio_id(fio: &Fio, choice: &Choice) -> String {
-    let block = choice.block.as_deref().unwrap_or("4k").to_ascii_lowercase();
-    let way = match (fio.depth, fio.engine.as_str()) {
-        (Some(depth), "io_uring") => format!("qd{depth}"),
-        (Some(depth), engine) => format!("{engine}-qd{depth}"),
-        (None, "psync") => "buffered".to_owned(),
-        (None, engine) => engine.to_owned(),
-    };
-    let mut id = format!("{}-{block}-{way}", fio.rw);
-    if fio.fsync > 0 {
-        id.push_str(&format!("-fsync{}", fio.fsync));
-    }
-    if fio.dsync {
-        id.push_str("-dsync");
-    }
-    id
-}
-
-fn fio_title(fio: &Fio, choice: &Choice) -> String {
-    let order = match fio.rw.as_str() {
-        "read" => "seq read",
-        "write" => "seq write",
-        "randread" => "rand read",
-        _ => "rand write",
-    };
-    let block = choice.block.as_deref().unwrap_or("4k").to_ascii_uppercase();
-    let way = match (fio.depth, fio.engine.as_str()) {
-        (Some(depth), _) => format!("O_DIRECT QD{depth}"),
-        (None, "psync") => "buffered".to_owned(),
-        (None, engine) => engine.to_owned(),
-    };
-    let sync = match (fio.fsync, fio.dsync) {
-        (0, false) => String::new(),
-        (0, true) => ", O_DSYNC".to_owned(),
-        (1, _) => ", fsync after each".to_owned(),
-        (count, _) => format!(", fsync after {count}"),
-    };
-    format!("{order} {block}, {way}{sync}")
-}
-
-fn group(work: &Work) -> &'static str {
-    match work {
-        Work::Fio(_) => "data",
-        Work::Operation(operations) if operations.load_percent.is_some() => "tail",
-        Work::Operation(Operations { operation: Operation::ReadDirect, .. }) => "data",
-        Work::Operation(_) => "metadata",
-        Work::Personality(_) => "personalities",
-        Work::Job(_) => "jobs",
-    }
-}
-
-fn unit(work: &Work) -> Unit {
-    match work {
-        Work::Fio(fio) if fio.block_bytes >= 128 << 10 => Unit::MegabytesPerSecond,
-        Work::Fio(_) | Work::Personality(_) => Unit::OperationsPerSecond,
-        Work::Operation(operations) if operations.load_percent.is_some() => Unit::MicrosecondsP99,
-        Work::Operation(_) => Unit::MicrosecondsPerOperation,
-        Work::Job(_) => Unit::Seconds,
-    }
-}
-
-fn units() -> impl Iterator<Item = (&'static str, Unit)> + Clone {
-    [
-        ("megabytes-per-second", Unit::MegabytesPerSecond),
-        ("operations-per-second", Unit::OperationsPerSecond),
-        ("microseconds-per-operation", Unit::MicrosecondsPerOperation),
-        ("microseconds-p99", Unit::MicrosecondsP99),
-        ("seconds", Unit::Seconds),
-    ]
-    .into_iter()
-}
-
 pub(crate) fn unknown<'a>(
     what: &str,
     wrong: &str,
@@ -509,6 +366,7 @@ pub(crate) fn unknown<'a>(
 mod tests {
     use super::super::parse;
     use super::*;
+    use crate::study::record::Unit;
 
     fn cells(entries: &str) -> Result<Vec<Planned>, String> {
         let text = format!("name = \"a\"\ntitle = \"b\"\n[[cells]]\n{entries}\n");
