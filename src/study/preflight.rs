@@ -2,7 +2,7 @@
 //! with its remedy.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -138,6 +138,31 @@ pub(crate) fn tell_leftovers<'a>(
     Ok(())
 }
 
+/// Tells of what an earlier run left in the file system of `device`, which is mounted at `root` for now.
+pub(crate) fn tell_leftovers_on(device: &Path, root: &Path) {
+    let lives = |pid: &str| Path::new("/proc").join(pid).exists();
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    if let Some(told) = leftovers_on(device, entries.map(|entry| entry.file_name()), &lives) {
+        say::line(format_args!("fusewire: {told}"));
+    }
+}
+
+fn leftovers_on(
+    device: &Path,
+    names: impl Iterator<Item = OsString>,
+    lives: &dyn Fn(&str) -> bool,
+) -> Option<String> {
+    let dead = names.filter(|name| owner(name).is_some_and(|pid| !lives(pid)));
+    let dead: Vec<String> = dead.map(|name| name.to_string_lossy().into_owned()).collect();
+    (!dead.is_empty()).then(|| {
+        format!(
+            "an earlier run was killed and left something behind on {}; mount it and remove from its top: {}",
+            device.display(),
+            dead.join(" ")
+        )
+    })
+}
+
 /// Mounts and directories of a run whose process is gone: it was killed in a way it could not clean up
 /// after.
 fn leftovers<'a>(
@@ -186,6 +211,17 @@ fn owner(name: &OsStr) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_dead_runs_left_on_a_device_is_told_of() {
+        let names = [".fusewire-study-47-a", ".fusewire-study-48-b", "lost+found", "theirs"];
+        let told = |lives: &dyn Fn(&str) -> bool| {
+            leftovers_on(Path::new("/dev/x"), names.iter().map(OsString::from), lives)
+        };
+        let said = told(&|pid| pid != "47").expect("left over");
+        assert!(said.contains("/dev/x") && said.ends_with(": .fusewire-study-47-a"), "{said}");
+        assert_eq!(told(&|_| true), None);
+    }
 
     #[test]
     fn what_dead_runs_left_is_told_of_and_what_living_ones_have_is_not() {

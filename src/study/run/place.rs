@@ -11,6 +11,7 @@ use super::super::error::StudyError;
 use super::super::file::{Backing, BackingKind};
 use super::super::image::{Image, Make};
 use super::super::mounts;
+use super::super::preflight::tell_leftovers_on;
 use super::super::process::run_tool;
 use super::super::scratch::{STUDY, Scratch, complain};
 use super::neutral::Neutral;
@@ -100,6 +101,7 @@ impl Place {
                 let options = backing.mount_options.iter().flat_map(|options| ["-o", options]);
                 run_tool(&action, Command::new("mount").args(options).arg(device).arg(&point))?;
                 self.mount = Some(Image::adopt(&point));
+                tell_leftovers_on(device, &point);
                 self.subdirectory_of(&point)
             }
             BackingKind::Image => {
