@@ -11,6 +11,7 @@ use super::super::file::systems::PlannedSystem;
 use super::super::record::Kind;
 use super::super::say;
 use super::super::work::{Task, Work};
+use super::live;
 use super::order::Turn;
 
 /// Mounting, asking for counters, unmounting.
@@ -51,18 +52,21 @@ pub(crate) struct Bar<'a> {
     systems: &'a [PlannedSystem],
     turns: &'a [Turn],
     rounds: u32,
-    /// By cell and system: how long the last one took.
-    took: HashMap<(usize, usize), Duration>,
+    /// Whether some are run a second time, to be traced.
+    traces: bool,
+    /// By cell, system, and whether it was traced: how long the last one took.
+    took: HashMap<(usize, usize, bool), Duration>,
     begun: Instant,
 }
 
 impl<'a> Bar<'a> {
-    /// A bar over all turns, of which `done` are done.
+    /// A bar over all turns, of which `done` are done; some are traced as well if that is asked for.
     pub(crate) fn new(
         cells: &'a [Planned],
         systems: &'a [PlannedSystem],
         turns: &'a [Turn],
         done: usize,
+        traces: bool,
     ) -> Self {
         let bar = ProgressBar::new(turns.len() as u64);
         let template = "[{elapsed_precise}] {bar:30} {pos}/{len}  {msg}";
@@ -72,17 +76,23 @@ impl<'a> Bar<'a> {
         bar.enable_steady_tick(Duration::from_millis(250));
         let rounds = turns.last().map_or(0, |turn| turn.round + 1);
         let (took, begun) = (HashMap::new(), Instant::now());
-        Bar { bar, cells, systems, turns, rounds, took, begun }
+        Bar { bar, cells, systems, turns, rounds, traces, took, begun }
     }
 
     /// What the turns from `sequence` on will take.
     pub(crate) fn left(&self, sequence: usize) -> Duration {
         let expected = |turn: &Turn| {
-            let known = self.took.get(&(turn.cell, turn.system)).copied();
+            let known = self.took.get(&(turn.cell, turn.system, self.is_traced(turn))).copied();
             let kind = self.systems[turn.system].system.kind;
-            known.unwrap_or_else(|| guess(&self.cells[turn.cell], kind))
+            let runs = if self.is_traced(turn) { 2 } else { 1 };
+            known.unwrap_or_else(|| runs * guess(&self.cells[turn.cell], kind))
         };
         self.turns[sequence..].iter().map(expected).sum()
+    }
+
+    fn is_traced(&self, turn: &Turn) -> bool {
+        let (work, kind) = (&self.cells[turn.cell].work, self.systems[turn.system].system.kind);
+        self.traces && live::has_layers(turn.round, work, kind)
     }
 
     /// A turn begins.
@@ -101,7 +111,8 @@ impl<'a> Bar<'a> {
 
     /// A turn is over.
     pub(crate) fn end(&mut self, turn: &Turn) {
-        self.took.insert((turn.cell, turn.system), self.begun.elapsed());
+        let key = (turn.cell, turn.system, self.is_traced(turn));
+        self.took.insert(key, self.begun.elapsed());
         self.bar.inc(1);
     }
 
@@ -139,7 +150,7 @@ mod tests {
         let cells = cells::expand(&file).expect("well-formed");
         let systems = systems::resolve(&file).expect("well-formed");
         let turns = order::order(&[vec![0, 1]], 10, 1);
-        let mut bar = Bar::new(&cells, &systems, &turns, 0);
+        let mut bar = Bar::new(&cells, &systems, &turns, 0, false);
         let (all, half) = (bar.left(0), bar.left(10));
         assert!(all > half && half > Duration::ZERO && bar.left(20).is_zero());
         for turn in &turns[..2] {
@@ -147,6 +158,21 @@ mod tests {
             bar.end(turn);
         }
         assert!(bar.left(2) < half, "these turns take no time at all");
+    }
+
+    #[test]
+    fn what_is_traced_is_run_twice_in_some_rounds() {
+        let text = "name = \"a\"\ntitle = \"b\"\n[[system]]\nid = \"null\"\nkind = \"null\"\n\
+                    [[cells]]\nworkload = \"stat\"\n";
+        let file = parse(text, "a").expect("well-formed");
+        let cells = cells::expand(&file).expect("well-formed");
+        let systems = systems::resolve(&file).expect("well-formed");
+        let left = |systems_of: &[Vec<usize>], traces| {
+            let turns = order::order(systems_of, 6, 1);
+            Bar::new(&cells, &systems, &turns, 0, traces).left(0)
+        };
+        assert_eq!(left(&[vec![0, 1]], true), left(&[vec![0, 1]], false), "all of it is native");
+        assert_eq!(left(&[vec![2]], true) * 2, left(&[vec![2]], false) * 3);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Executor for LiveExecutor<'_> {
         let seed = self.seed.wrapping_add(u64::from(turn.round));
         let (mut measurement, raw) = self.play(planned, system, &name, seed)?;
         // In a run of its own: tracing takes time.
-        if turn.round < TRACED_ROUNDS {
+        if self.tracing.is_some() && has_layers(turn.round, &planned.work, system.system.kind) {
             match self.layers(planned, system, &name, seed, measurement.operations) {
                 Ok(layers) => measurement.layers = layers,
                 Err(TurnError::Fatal(error)) => return Err(TurnError::Fatal(error)),
@@ -120,9 +120,6 @@ impl LiveExecutor<'_> {
         let (Some(tracing), Some(work)) = (&self.tracing, work) else {
             return Ok(None);
         };
-        if system.system.kind == Kind::Native {
-            return Ok(None);
-        }
         let planned = Planned { work, ..planned.clone() };
         let name = format!("{name}-traced");
         let played = self.perform(&planned, system, &name, seed, Some(Arc::clone(tracing)));
@@ -385,6 +382,11 @@ fn traced(work: &Work, operations: u64) -> Option<Work> {
         }
         _ => None,
     }
+}
+
+/// Whether there is a second run of a turn to be traced, if layers are asked for.
+pub(crate) fn has_layers(round: u32, work: &Work, kind: Kind) -> bool {
+    round < TRACED_ROUNDS && kind != Kind::Native && traced(work, 1).is_some()
 }
 
 /// The counters once they stand still: RELEASE and FORGET come a moment after the call that caused

@@ -276,7 +276,7 @@ fn measure(
     let (begin, ticks, before) = (Instant::now(), CpuTicks::now(), environment.duration_seconds);
     let done: Vec<Outcome> = kept.iter().map(|sample| sample.outcome.clone()).collect();
     let mut executor = live(plan, place, exe, interrupt, folder.raw());
-    let bar = Bar::new(&plan.cells, &plan.systems, &turns, done.len());
+    let bar = Bar::new(&plan.cells, &plan.systems, &turns, done.len(), plan.tracing.is_some());
     let (cells, rounds) = (plan.cells.len(), plan.file.rounds);
     bar.say(&format!(
         "fusewire study {}: {cells} cells x {} systems x {rounds} rounds, about {}; {}",
