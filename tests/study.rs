@@ -375,7 +375,17 @@ fn presets_are_listed_and_told_in_detail() {
     let list: Value = serde_json::from_str(&list.stdout).expect("one document");
     let names: Vec<&str> =
         list.as_array().expect("a list").iter().filter_map(|p| p["name"].as_str()).collect();
-    let presets = ["quick", "ladder", "metadata", "jobs", "fast17", "tail", "scale", "locality"];
+    let presets = [
+        "quick",
+        "ladder",
+        "metadata",
+        "jobs",
+        "fast17",
+        "tail",
+        "scale",
+        "locality",
+        "locality-gfarm",
+    ];
     assert_eq!(names, presets);
     let quick = finish(&mut desk.command(&["quick", "--list"])).succeeded();
     assert!(quick.stdout.contains("system native-again"), "{}", quick.stdout);

@@ -2,7 +2,7 @@
 //! are written.
 
 /// Name and text of each.
-pub(crate) const PRESETS: [(&str, &str); 8] = [
+pub(crate) const PRESETS: [(&str, &str); 9] = [
     ("quick", include_str!("../../../scripts/studies/quick.toml")),
     ("ladder", include_str!("../../../scripts/studies/ladder.toml")),
     ("metadata", include_str!("../../../scripts/studies/metadata.toml")),
@@ -11,6 +11,7 @@ pub(crate) const PRESETS: [(&str, &str); 8] = [
     ("tail", include_str!("../../../scripts/studies/tail.toml")),
     ("scale", include_str!("../../../scripts/studies/scale.toml")),
     ("locality", include_str!("../../../scripts/studies/locality.toml")),
+    ("locality-gfarm", include_str!("../../../scripts/studies/locality-gfarm.toml")),
 ];
 
 /// The text of the preset of this name.
