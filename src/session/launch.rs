@@ -142,6 +142,7 @@ impl<F: Filesystem + ?Sized> Launch<F> {
                 pulse: Arc::new(Pulse::new(Arc::new(event))),
                 done: unbounded(),
                 aside: ring::Worker::<F>::aside(),
+                spare: ring::Spare::default(),
             };
             let pulse = worker.pulse.clone();
             let started = workers.start_ring(worker, self.device.clone(), shape);

@@ -4,6 +4,7 @@
 //! operations go to the [`Pool`], whose results come back through a channel and the queue's event
 //! descriptor.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,6 +48,38 @@ pub struct Worker<F: ?Sized> {
     pub done: (Sender<Done>, Receiver<Done>),
     /// Memory for what is copied aside, from [`aside`](Self::aside).
     pub aside: Box<[u64]>,
+    /// Memory for the results of such operations.
+    pub spare: Spare,
+}
+
+/// Memory that results came in, kept for the next: fresh memory costs a page fault for each 4 KiB.
+#[derive(Debug, Default)]
+pub struct Spare(RefCell<Vec<Vec<u8>>>);
+
+impl Spare {
+    /// So many are kept; a queue seldom has more long reads under way.
+    const KEPT: usize = 2;
+    /// What is not worth it, bytes.
+    const SMALL: usize = ASIDE + FIXED_MAX;
+
+    /// Memory of at least `len` bytes, whatever they are.
+    fn take(&self, len: usize) -> Vec<u8> {
+        let mut memory = match len > Self::SMALL {
+            true => self.0.borrow_mut().pop().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        if memory.len() < len {
+            memory.resize(len, 0);
+        }
+        memory
+    }
+
+    fn give(&self, memory: Vec<u8>) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < Self::KEPT && memory.len() > Self::SMALL {
+            kept.push(memory);
+        }
+    }
 }
 
 /// An operation that was done by the pool.
@@ -54,7 +87,14 @@ pub struct Worker<F: ?Sized> {
 pub struct Done {
     index: u16,
     head: Head,
-    reply: Result<Vec<u8>, Errno>,
+    reply: Result<Body, Errno>,
+}
+
+/// The first `len` bytes of `memory`.
+#[derive(Debug)]
+struct Body {
+    memory: Vec<u8>,
+    len: usize,
 }
 
 /// What became of a request.
@@ -158,7 +198,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
             }
         };
         if may_take_long(&request.operation) || self.may_wait(&request) {
-            self.offload(index, head, input, arrived);
+            self.offload(index, head, input, &request, arrived);
             return Served::Offloaded;
         }
         let mut reply = ReplyBuf::new(output);
@@ -166,7 +206,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         let reply = reply.finish();
         let result = match outcome {
             Err(Errno::EWOULDBLOCK) => {
-                self.offload(index, head, input, arrived);
+                self.offload(index, head, input, &request, arrived);
                 return Served::Offloaded;
             }
             Ok(Outcome::NoReply) => Err(Errno::EIO),
@@ -176,7 +216,7 @@ impl<F: Filesystem + ?Sized> Worker<F> {
                 match objfd::read_cached(&file, offset, &mut output[..len]) {
                     Some(count) => Ok((count, count)),
                     None => {
-                        self.offload(index, head, input, arrived);
+                        self.offload(index, head, input, &request, arrived);
                         return Served::Offloaded;
                     }
                 }
@@ -200,17 +240,25 @@ impl<F: Filesystem + ?Sized> Worker<F> {
     }
 
     /// Hands a request to the pool.
-    fn offload(&self, index: u16, head: &Head, input: &[u8], arrived: Instant) {
+    fn offload(
+        &self,
+        index: u16,
+        head: &Head,
+        input: &[u8],
+        request: &Request<'_>,
+        arrived: Instant,
+    ) {
         let (server, shard) = (self.server.clone(), self.index);
         let (pulse, done) = (self.pulse.clone(), self.done.0.clone());
         let head = *head;
         // Words, so that structures in it are aligned.
         let mut words = vec![0_u64; input.len().div_ceil(8)];
         words.as_mut_bytes()[..input.len()].copy_from_slice(input);
+        let memory = self.spare.take(room(&request.operation).max(ASIDE) + FIXED_MAX);
         self.pool.run(move |fit| {
             let input = &words.as_bytes()[..head.payload_len];
             // Where no thread can be had for it, this is the queue's own.
-            let answer = || patiently(&server, shard, &head, input, arrived);
+            let answer = || patiently(&server, shard, &head, input, memory, arrived);
             let reply = fit.and_then(|()| caller::while_patient(answer));
             // The queue may have ended, and nobody waits any more.
             if done.send(Done { index, head, reply }).is_ok() {
@@ -221,12 +269,26 @@ impl<F: Filesystem + ?Sized> Worker<F> {
 
     fn finish(&self, queue: &mut Queue, done: Done) {
         let Done { index, head, reply } = done;
-        let result = reply.map(|body| {
-            queue.payload(index)[..body.len()].copy_from_slice(&body);
-            body.len()
+        let result = reply.map(|Body { memory, len }| {
+            queue.payload(index)[..len].copy_from_slice(&memory[..len]);
+            self.spare.give(memory);
+            len
         });
         queue.commit(index, head.commit_id, encode::header(head.header.unique, result));
     }
+}
+
+/// Bytes that the caller of an operation has room for in its reply.
+fn room(operation: &Operation<'_>) -> usize {
+    let room = match operation {
+        Operation::Read(args) | Operation::Readdir(args) | Operation::Readdirplus(args) => {
+            args.size
+        }
+        Operation::Getxattr { size, .. } | Operation::Listxattr { size } => *size,
+        Operation::Ioctl { args, .. } => args.out_size,
+        _ => 0,
+    };
+    usize::try_from(room).unwrap_or(0)
 }
 
 /// Answers a request on a thread that may wait.
@@ -235,30 +297,21 @@ fn patiently<F: Filesystem + ?Sized>(
     shard: usize,
     head: &Head,
     input: &[u8],
+    mut memory: Vec<u8>,
     arrived: Instant,
-) -> Result<Vec<u8>, Errno> {
+) -> Result<Body, Errno> {
     let shard = server.metrics.shard(shard);
     let request =
         decode(frame(head, input), server.dialect).map_err(|malformed| malformed.errno)?;
-    let room = match request.operation {
-        Operation::Read(args) | Operation::Readdir(args) | Operation::Readdirplus(args) => {
-            args.size
-        }
-        Operation::Getxattr { size, .. } | Operation::Listxattr { size } => size,
-        Operation::Ioctl { args, .. } => args.out_size,
-        _ => 0,
-    };
-    let room = usize::try_from(room).unwrap_or(0);
-    let mut output = vec![0; room.max(ASIDE) + FIXED_MAX];
-    let mut reply = ReplyBuf::new(&mut output);
+    let mut reply = ReplyBuf::new(&mut memory);
     let outcome = server.answer(&request, &mut reply);
     let reply = reply.finish();
     let result = match outcome {
         Ok(Outcome::NoReply) => Err(Errno::EIO),
-        Ok(Outcome::Buffered) => Ok((reply.assemble(&mut output), reply.payload_len())),
+        Ok(Outcome::Buffered) => Ok((reply.assemble(&mut memory), reply.payload_len())),
         Ok(Outcome::FileRange { file, offset, len }) => {
-            let len = usize::try_from(len).unwrap_or(usize::MAX).min(room);
-            read_range(&file, offset, &mut output[..len]).map(|count| (count, count))
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(memory.len());
+            read_range(&file, offset, &mut memory[..len]).map(|count| (count, count))
         }
         Err(errno) => Err(errno),
     };
@@ -266,10 +319,7 @@ fn patiently<F: Filesystem + ?Sized>(
         Moves::of(&request.operation).record(shard, payload);
     }
     record(shard, &head.header, arrived, result.map(drop));
-    result.map(|(body, _)| {
-        output.truncate(body);
-        output
-    })
+    result.map(|(len, _)| Body { memory, len })
 }
 
 /// The request of an entry as every request is read.
