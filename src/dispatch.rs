@@ -85,11 +85,8 @@ pub fn dispatch<F: Filesystem + ?Sized>(
             put_entry(out, &entry);
             put_opened(out, &opened);
         }
-        Operation::Read(args) => match fs.read(caller, nodeid, args)? {
-            Data::Bytes(bytes) => {
-                let size = bytes.len().min(index(args.size));
-                out.payload().extend(&bytes[..size])?;
-            }
+        Operation::Read(args) => match fs.read(caller, nodeid, args, out.payload())? {
+            Data::Filled => {}
             Data::FileRange { file, offset, len } => {
                 return Ok(Outcome::FileRange { file, offset, len: len.min(args.size) });
             }

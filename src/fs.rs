@@ -4,7 +4,6 @@
 //! "these bytes of that file"), and the transport chooses how to move it. Names are the kernel's;
 //! structures of more than a few fields are passed as they came ([`crate::abi`]).
 
-use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fmt::Debug;
 use std::fs::File;
@@ -83,9 +82,9 @@ pub struct Opened {
 
 /// The answer to READ: bytes at hand, or the place where the transport finds them.
 #[derive(Debug)]
-pub enum Data<'a> {
-    /// These bytes; cut to the size that was asked for.
-    Bytes(Cow<'a, [u8]>),
+pub enum Data {
+    /// What is in the payload.
+    Filled,
     /// Up to `len` bytes of `file` from `offset`.
     FileRange {
         /// An open file.
@@ -274,8 +273,14 @@ pub trait Filesystem: Debug + Send + Sync + 'static {
         Err(Errno::EOPNOTSUPP)
     }
 
-    /// READ.
-    fn read(&self, caller: &Caller, nodeid: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
+    /// READ: at most as many bytes as were asked for, to `out` if they are not to be had from a file.
+    fn read(
+        &self,
+        caller: &Caller,
+        nodeid: NodeId,
+        args: &abi::ReadIn,
+        out: &mut Payload<'_>,
+    ) -> Result<Data> {
         Err(Errno::ENOSYS)
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::fs::{
     Attributes, Caller, Data, DirEntry, DirSink, Entry, Errno, Fh, Filesystem, Name, NodeId,
-    Opened, Result, abi,
+    Opened, Payload, Result, abi,
 };
 
 /// Bytes of the largest READ under the default [`Wanted`](crate::fs::Wanted).
@@ -84,10 +84,17 @@ impl Filesystem for Null {
         self.open(caller, nodeid, args)
     }
 
-    fn read(&self, _: &Caller, _: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
+    fn read(
+        &self,
+        _: &Caller,
+        _: NodeId,
+        args: &abi::ReadIn,
+        out: &mut Payload<'_>,
+    ) -> Result<Data> {
         let left = self.file_size.saturating_sub(args.offset).min(u64::from(args.size));
         let count = usize::try_from(left).unwrap_or(READ_MAX).min(READ_MAX);
-        Ok(Data::Bytes(ZEROS[..count].into()))
+        out.extend(&ZEROS[..count])?;
+        Ok(Data::Filled)
     }
 
     fn write(&self, _: &Caller, _: NodeId, args: &abi::WriteIn, _: &[u8]) -> Result<u32> {
@@ -147,10 +154,11 @@ mod tests {
     fn read(offset: u64, size: u32) -> usize {
         let null = Null { file_size: 10, ..Null::default() };
         let args = abi::ReadIn { offset, size, ..Default::default() };
-        match null.read(&CALLER, FILE, &args).expect("it never fails") {
-            Data::Bytes(bytes) => bytes.len(),
-            Data::FileRange { .. } => panic!("there is no file"),
-        }
+        let mut buffer = vec![0; READ_MAX];
+        let mut reply = ReplyBuf::new(&mut buffer);
+        let data = null.read(&CALLER, FILE, &args, reply.payload()).expect("it never fails");
+        assert!(matches!(data, Data::Filled), "there is no file");
+        reply.payload().filled().len()
     }
 
     #[test]

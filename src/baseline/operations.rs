@@ -18,7 +18,9 @@ use super::adapter::{Adapter, open_flags};
 use super::convert::{Changes, Text, attributes, caller, nodeid, size, valid};
 use super::{listing, xattr};
 use crate::abi::{self, InitFlags, Opcode};
-use crate::fs::{Data, DirSink, Fh, Filesystem, IoctlBuffers, Negotiated, Rename, SetXattr};
+use crate::fs::{
+    Data, DirSink, Fh, Filesystem, IoctlBuffers, Negotiated, Payload, Rename, SetXattr,
+};
 use crate::protocol::encode::ReplyBuf;
 use crate::transport::dev::read_range;
 
@@ -266,12 +268,9 @@ impl<F: Filesystem + ?Sized> fuser::Filesystem for Adapter<F> {
         let limit = self::size(size);
         with_buffer(limit, |buffer| {
             let ask = |fs: &F| {
-                let count = match fs.read(&caller(req), nodeid(ino), &args)? {
-                    Data::Bytes(bytes) => {
-                        let count = bytes.len().min(limit);
-                        buffer[..count].copy_from_slice(&bytes[..count]);
-                        count
-                    }
+                let mut payload = Payload::new(&mut buffer[..limit]);
+                let count = match fs.read(&caller(req), nodeid(ino), &args, &mut payload)? {
+                    Data::Filled => payload.filled().len(),
                     Data::FileRange { file, offset, len } => {
                         let len = self::size(len).min(limit);
                         read_range(&file, offset, &mut buffer[..len])?

@@ -5,6 +5,7 @@ mod recorder;
 
 use super::*;
 use crate::protocol::decode::{Dialect, Frame, decode};
+use crate::protocol::encode::Payload;
 use crate::protocol::golden::{self, Aligned, NODEID, Wire, request};
 use recorder::{CONTENT, Recorder};
 
@@ -260,7 +261,7 @@ impl Filesystem for Careless {
         Ok(self.0 as u64)
     }
 
-    fn read(&self, _: &Caller, _: NodeId, _: &abi::ReadIn) -> Result<Data<'_>> {
+    fn read(&self, _: &Caller, _: NodeId, _: &abi::ReadIn, _: &mut Payload<'_>) -> Result<Data> {
         let file = File::open("/dev/null").map_err(|_| Errno::EIO)?;
         Ok(Data::FileRange { file: Arc::new(file), offset: 7, len: u32::MAX })
     }

@@ -172,8 +172,8 @@ impl Reader {
         keeps
     }
 
-    /// Up to `len` bytes from `offset` of the file that is open through the mount as `opened`; `None` if
-    /// they have to be read there.
+    /// Fills `bytes` from `offset` of the file that is open through the mount as `opened`, up to its end;
+    /// tells how many they are, or `None` if they have to be read there.
     ///
     /// # Errors
     /// EWOULDBLOCK for a thread that others wait for, if it takes longer.
@@ -182,14 +182,14 @@ impl Reader {
         opened: &File,
         watched: &Watched,
         offset: u64,
-        len: u32,
-    ) -> Result<Option<Vec<u8>>, Errno> {
+        bytes: &mut [u8],
+    ) -> Result<Option<usize>, Errno> {
         let read = match self.replica(opened, watched)? {
-            Some(replica) => self.read_replica(&replica, watched, offset, len)?,
+            Some(replica) => self.read_replica(&replica, watched, offset, bytes)?,
             None => None,
         };
         match &read {
-            Some(bytes) => self.figures.read(bytes.len()),
+            Some(count) => self.figures.read(*count),
             None => {
                 self.brings(watched, Holds::Mixed);
                 self.figures.read_through();
@@ -233,21 +233,20 @@ impl Reader {
         Ok(replica)
     }
 
-    /// Bytes of `replica`; `None` if it was not the same until they were read.
+    /// How many bytes of `replica` were read; `None` if it was not the same until they were.
     fn read_replica(
         &self,
         replica: &Replica,
         watched: &Watched,
         offset: u64,
-        len: u32,
-    ) -> Result<Option<Vec<u8>>, Errno> {
-        let mut bytes = vec![0; usize::try_from(len).map_err(|_| Errno::EINVAL)?];
+        bytes: &mut [u8],
+    ) -> Result<Option<usize>, Errno> {
         // Before it is read: an open that finds another state must not miss what is on its way.
         let settled = replica.local.is_settled()?;
         self.brings(watched, if settled { Holds::State(replica.local) } else { Holds::Mixed });
         let count = match caller::is_patient() {
-            true => read_all(&replica.file, &mut bytes, offset).ok(),
-            false => match objfd::read_cached(&replica.file, offset, &mut bytes) {
+            true => read_all(&replica.file, bytes, offset).ok(),
+            false => match objfd::read_cached(&replica.file, offset, bytes) {
                 None => return Err(Errno::EWOULDBLOCK),
                 count => count,
             },
@@ -259,8 +258,7 @@ impl Reader {
             *self.state() = State::Missed { at: Instant::now() };
             return Ok(None);
         };
-        bytes.truncate(count);
-        Ok(Some(bytes))
+        Ok(Some(count))
     }
 
     /// A READ of this open is going to bring the kernel something of `new`.

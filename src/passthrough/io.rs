@@ -17,7 +17,7 @@ use super::handle::OpenFile;
 use super::open::wire_flags;
 use super::{Local, shared};
 use crate::abi;
-use crate::fs::{Caller, Data, Fh, IoctlBuffers, NodeId, Result};
+use crate::fs::{Caller, Data, Fh, IoctlBuffers, NodeId, Payload, Result};
 use crate::sys::caller::{self, impersonate};
 use crate::sys::objfd;
 
@@ -52,14 +52,22 @@ impl Local {
         Ok((open, shared(fd)))
     }
 
-    pub(super) fn do_read(&self, nodeid: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
+    pub(super) fn do_read(
+        &self,
+        nodeid: NodeId,
+        args: &abi::ReadIn,
+        out: &mut Payload<'_>,
+    ) -> Result<Data> {
         let (open, file) = self.open_file(nodeid, args.fh, args.flags)?;
         if !open.is_aligned(args.flags, args.offset, args.size) {
             self.read_misaligned(&file, args)?;
-        } else if let Some(reader) = &open.reader
-            && let Some(bytes) = reader.read(&file, &open.inode.watched, args.offset, args.size)?
-        {
-            return Ok(Data::Bytes(bytes.into()));
+        } else if let Some(reader) = &open.reader {
+            let room = out.spare(usize::try_from(args.size).unwrap_or(usize::MAX));
+            let watched = &open.inode.watched;
+            if let Some(count) = reader.read(&file, watched, args.offset, room)? {
+                out.advance(count);
+                return Ok(Data::Filled);
+            }
         }
         Ok(Data::FileRange { file, offset: args.offset, len: args.size })
     }

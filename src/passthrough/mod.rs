@@ -364,11 +364,17 @@ impl Filesystem for Local {
         self.do_tmpfile(caller, parent, args)
     }
 
-    fn read(&self, caller: &Caller, nodeid: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
+    fn read(
+        &self,
+        caller: &Caller,
+        nodeid: NodeId,
+        args: &abi::ReadIn,
+        out: &mut Payload<'_>,
+    ) -> Result<Data> {
         if self.settings.opens_by_itself {
             self.admit(caller)?;
         }
-        self.do_read(nodeid, args)
+        self.do_read(nodeid, args, out)
     }
 
     fn write(&self, caller: &Caller, _: NodeId, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {

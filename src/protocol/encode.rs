@@ -84,7 +84,8 @@ pub struct Payload<'b> {
 }
 
 impl<'b> Payload<'b> {
-    fn new(buffer: &'b mut [u8]) -> Self {
+    /// Nothing yet, in `buffer`.
+    pub fn new(buffer: &'b mut [u8]) -> Self {
         Payload { buffer, len: 0 }
     }
 

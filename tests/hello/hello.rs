@@ -32,9 +32,10 @@ impl Filesystem for Hello {
         Ok(())
     }
 
-    fn read(&self, _: &Caller, _: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
-        let start = TEXT.len().min(args.offset as usize);
-        Ok(Data::Bytes(TEXT[start..].into()))
+    fn read(&self, _: &Caller, _: NodeId, args: &abi::ReadIn, out: &mut Payload) -> Result<Data> {
+        let text = &TEXT[TEXT.len().min(args.offset as usize)..];
+        out.extend(&text[..text.len().min(args.size as usize)])?;
+        Ok(Data::Filled)
     }
 }
 

@@ -140,11 +140,19 @@ impl Filesystem for Below {
         Ok(Opened { fh: Fh(fh), flags: abi::OpenFlags::empty(), backing: None })
     }
 
-    fn read(&self, _: &Caller, nodeid: NodeId, args: &abi::ReadIn) -> Result<Data<'_>> {
+    fn read(
+        &self,
+        _: &Caller,
+        nodeid: NodeId,
+        args: &abi::ReadIn,
+        out: &mut Payload<'_>,
+    ) -> Result<Data> {
         let state = self.state();
         let taken = state.files.get(&nodeid.0).map_or(&[][..], Vec::as_slice);
         let start = usize::try_from(args.offset).map_err(|_| Errno::EINVAL)?.min(taken.len());
-        Ok(Data::Bytes(taken[start..].to_vec().into()))
+        let size = usize::try_from(args.size).map_err(|_| Errno::EINVAL)?;
+        out.extend(&taken[start..][..size.min(taken.len() - start)])?;
+        Ok(Data::Filled)
     }
 
     fn write(&self, _: &Caller, _: NodeId, args: &abi::WriteIn, data: &[u8]) -> Result<u32> {
