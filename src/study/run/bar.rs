@@ -54,6 +54,8 @@ pub(crate) struct Bar<'a> {
     rounds: u32,
     /// Whether some are run a second time, to be traced.
     traces: bool,
+    /// How much longer turns take here than is guessed.
+    slower: f64,
     /// By cell, system, and whether it was traced: how long the last one took.
     took: HashMap<(usize, usize, bool), Duration>,
     begun: Instant,
@@ -76,7 +78,14 @@ impl<'a> Bar<'a> {
         bar.enable_steady_tick(Duration::from_millis(250));
         let rounds = turns.last().map_or(0, |turn| turn.round + 1);
         let (took, begun) = (HashMap::new(), Instant::now());
-        Bar { bar, cells, systems, turns, rounds, traces, took, begun }
+        Bar { bar, cells, systems, turns, rounds, traces, slower: 1.0, took, begun }
+    }
+
+    /// It is known to take so long, or a little less.
+    pub(crate) fn takes(mut self, minutes: f64) -> Self {
+        let guess = self.left(0).as_secs_f64();
+        self.slower = if guess > 0.0 { (minutes * 60.0 / guess).max(1.0) } else { 1.0 };
+        self
     }
 
     /// What the turns from `sequence` on will take.
@@ -85,7 +94,9 @@ impl<'a> Bar<'a> {
             let known = self.took.get(&(turn.cell, turn.system, self.is_traced(turn))).copied();
             let kind = self.systems[turn.system].system.kind;
             let runs = if self.is_traced(turn) { 2 } else { 1 };
-            known.unwrap_or_else(|| runs * guess(&self.cells[turn.cell], kind))
+            known.unwrap_or_else(|| {
+                (runs * guess(&self.cells[turn.cell], kind)).mul_f64(self.slower)
+            })
         };
         self.turns[sequence..].iter().map(expected).sum()
     }
@@ -151,6 +162,7 @@ mod tests {
         let systems = systems::resolve(&file).expect("well-formed");
         let turns = order::order(&[vec![0, 1]], 10, 1);
         let mut bar = Bar::new(&cells, &systems, &turns, 0, false);
+        assert_eq!(words(Bar::new(&cells, &systems, &turns, 0, false).takes(9.0).left(0)), "9 min");
         let (all, half) = (bar.left(0), bar.left(10));
         assert!(all > half && half > Duration::ZERO && bar.left(20).is_zero());
         for turn in &turns[..2] {
