@@ -81,9 +81,12 @@ impl<'a> Bar<'a> {
         Bar { bar, cells, systems, turns, rounds, traces, slower: 1.0, took, begun }
     }
 
-    /// It is known to take so long, or a little less.
+    /// All turns are known to take so long on another machine, or so, if nothing is traced.
     pub(crate) fn takes(mut self, minutes: f64) -> Self {
+        // Without what is traced.
+        let traces = std::mem::take(&mut self.traces);
         let guess = self.left(0).as_secs_f64();
+        self.traces = traces;
         self.slower = if guess > 0.0 { (minutes * 60.0 / guess).max(1.0) } else { 1.0 };
         self
     }

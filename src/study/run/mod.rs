@@ -277,7 +277,7 @@ fn measure(
     let done: Vec<Outcome> = kept.iter().map(|sample| sample.outcome.clone()).collect();
     let mut executor = live(plan, place, exe, interrupt, folder.raw());
     let bar = Bar::new(&plan.cells, &plan.systems, &turns, done.len(), plan.tracing.is_some());
-    let is_whole = options.only.is_empty() && options.rounds.is_none();
+    let is_whole = options.resume.is_none() && options.only.is_empty() && options.rounds.is_none();
     let bar = match plan.file.minutes.filter(|_| is_whole) {
         Some(minutes) => bar.takes(minutes),
         None => bar,
