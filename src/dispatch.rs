@@ -86,7 +86,7 @@ pub fn dispatch<F: Filesystem + ?Sized>(
             put_opened(out, &opened);
         }
         Operation::Read(args) => match fs.read(caller, nodeid, args, out.payload())? {
-            Data::Filled => {}
+            Data::Filled => out.payload().truncate(index(args.size)),
             Data::FileRange { file, offset, len } => {
                 return Ok(Outcome::FileRange { file, offset, len: len.min(args.size) });
             }

@@ -101,6 +101,11 @@ impl<'b> Payload<'b> {
         self.len = (self.len + count).min(self.buffer.len());
     }
 
+    /// Keeps the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// Appends `bytes`; ERANGE if they do not fit.
     pub fn extend(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         let spare = self.spare(bytes.len());

@@ -62,16 +62,9 @@ impl Spare {
     /// What is not worth it, bytes.
     const SMALL: usize = ASIDE + FIXED_MAX;
 
-    /// Memory of at least `len` bytes, whatever they are.
-    fn take(&self, len: usize) -> Vec<u8> {
-        let mut memory = match len > Self::SMALL {
-            true => self.0.borrow_mut().pop().unwrap_or_default(),
-            false => Vec::new(),
-        };
-        if memory.len() < len {
-            memory.resize(len, 0);
-        }
-        memory
+    /// Memory of some length for `len` bytes, if there is any.
+    fn take(&self, len: usize) -> Option<Vec<u8>> {
+        if len > Self::SMALL { self.0.borrow_mut().pop() } else { None }
     }
 
     fn give(&self, memory: Vec<u8>) {
@@ -90,7 +83,13 @@ pub struct Done {
     reply: Result<Body, Errno>,
 }
 
-/// The first `len` bytes of `memory`.
+/// The first `len` bytes of `memory`, where an answer is put together.
+struct Output {
+    memory: Vec<u8>,
+    len: usize,
+}
+
+/// The first `len` bytes of `memory`, which are the answer.
 #[derive(Debug)]
 struct Body {
     memory: Vec<u8>,
@@ -254,11 +253,15 @@ impl<F: Filesystem + ?Sized> Worker<F> {
         // Words, so that structures in it are aligned.
         let mut words = vec![0_u64; input.len().div_ceil(8)];
         words.as_mut_bytes()[..input.len()].copy_from_slice(input);
-        let memory = self.spare.take(room(&request.operation).max(ASIDE) + FIXED_MAX);
+        let len = room(&request.operation).max(ASIDE) + FIXED_MAX;
+        let spare = self.spare.take(len);
         self.pool.run(move |fit| {
             let input = &words.as_bytes()[..head.payload_len];
             // Where no thread can be had for it, this is the queue's own.
-            let answer = || patiently(&server, shard, &head, input, memory, arrived);
+            let large_enough = |memory: &Vec<u8>| memory.len() >= len;
+            let memory = spare.filter(large_enough).unwrap_or_else(|| vec![0; len]);
+            let output = Output { memory, len };
+            let answer = || patiently(&server, shard, &head, input, output, arrived);
             let reply = fit.and_then(|()| caller::while_patient(answer));
             // The queue may have ended, and nobody waits any more.
             if done.send(Done { index, head, reply }).is_ok() {
@@ -297,21 +300,23 @@ fn patiently<F: Filesystem + ?Sized>(
     shard: usize,
     head: &Head,
     input: &[u8],
-    mut memory: Vec<u8>,
+    output: Output,
     arrived: Instant,
 ) -> Result<Body, Errno> {
+    let Output { mut memory, len: room } = output;
     let shard = server.metrics.shard(shard);
     let request =
         decode(frame(head, input), server.dialect).map_err(|malformed| malformed.errno)?;
-    let mut reply = ReplyBuf::new(&mut memory);
+    let output = &mut memory[..room];
+    let mut reply = ReplyBuf::new(output);
     let outcome = server.answer(&request, &mut reply);
     let reply = reply.finish();
     let result = match outcome {
         Ok(Outcome::NoReply) => Err(Errno::EIO),
-        Ok(Outcome::Buffered) => Ok((reply.assemble(&mut memory), reply.payload_len())),
+        Ok(Outcome::Buffered) => Ok((reply.assemble(output), reply.payload_len())),
         Ok(Outcome::FileRange { file, offset, len }) => {
-            let len = usize::try_from(len).unwrap_or(usize::MAX).min(memory.len());
-            read_range(&file, offset, &mut memory[..len]).map(|count| (count, count))
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(output.len());
+            read_range(&file, offset, &mut output[..len]).map(|count| (count, count))
         }
         Err(errno) => Err(errno),
     };
