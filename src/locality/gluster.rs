@@ -227,6 +227,11 @@ impl Locator for Gluster {
         true
     }
 
+    /// It puts off an open as long as nobody asks it of an open file, and knows files by their gfids.
+    fn is_asked_first(&self) -> bool {
+        true
+    }
+
     fn find(&self, object: BorrowedFd<'_>, inode: u64) -> Result<Replica, Miss> {
         let gfid = self.gfid(object, inode)?;
         // O_NONBLOCK: nothing but a regular file is expected there, and none is waited for.

@@ -45,6 +45,10 @@ pub trait Locator: Debug + Send + Sync {
     /// showing what was there before for as long as anybody has that open.
     fn writes_in_place(&self) -> bool;
 
+    /// Whether a file is better asked of before it is opened through the mount: what is opened afterwards must
+    /// be what was asked of.
+    fn is_asked_first(&self) -> bool;
+
     /// Why nothing is read where it lies, if that is known to be so for all files.
     fn trouble(&self) -> Option<String> {
         None
@@ -165,6 +169,11 @@ impl Replicas {
     /// Whether files may be read from replicas.
     pub fn any(&self) -> bool {
         self.locator.is_ok()
+    }
+
+    /// Whether a file is better asked of before it is opened.
+    pub fn are_asked_first(&self) -> bool {
+        self.locator.as_ref().is_ok_and(|locator| locator.is_asked_first())
     }
 
     /// Whether the kernel may be given replicas to read by itself, if there are any.

@@ -149,7 +149,9 @@ pub struct Reader {
     state: Mutex<State>,
     /// How often the kernel has been told to forget the file by when this was opened.
     round: AtomicU64,
-    /// Whether nothing was cached then, so that whoever reads it asks for it (relaxed, as the next).
+    /// Whether it was asked what is cached (relaxed, as the next two).
+    was_asked: AtomicBool,
+    /// Whether then nothing was, so that whoever reads what was opened asks for it.
     is_fresh: AtomicBool,
     was_read: AtomicBool,
 }
@@ -162,17 +164,18 @@ impl Reader {
         inode: u64,
     ) -> Self {
         let (state, round) = (Mutex::new(State::Unknown), AtomicU64::new(0));
-        let (is_fresh, was_read) = Default::default();
-        Reader { locator, figures, habit, inode, state, round, is_fresh, was_read }
+        let (was_asked, is_fresh, was_read) = Default::default();
+        Reader { locator, figures, habit, inode, state, round, was_asked, is_fresh, was_read }
     }
 
     /// The state of the replica that all is from which the kernel has cached of the file, if it is in that
-    /// state now. Asks the distributed file system of `object`, which the first read need not do then,
-    /// unless nothing is cached and no read is likely.
+    /// state now. Asks the distributed file system of `object` if something is cached, or if that is done
+    /// before the open and a read is likely, which need not ask then.
     pub fn cached(&self, object: BorrowedFd<'_>, watched: &Watched) -> Option<Local> {
+        self.was_asked.store(true, Relaxed);
         let state = watched.cache().state();
-        self.is_fresh.store(state.is_none(), Relaxed);
-        if state.is_none() && !self.habit.expects_reads() {
+        let early = || self.locator.is_asked_first() && self.habit.expects_reads();
+        if state.is_none() && !early() {
             return None;
         }
         // A thread that may not wait for it has the kernel forget.
@@ -187,6 +190,7 @@ impl Reader {
         let mut cache = watched.cache();
         // It may have been read from, or written to, since the distributed file system was asked.
         let keeps = from.is_some() && cache.state() == from;
+        self.is_fresh.store(!keeps && self.was_asked.load(Relaxed), Relaxed);
         let round = if keeps { cache.round } else { cache.forget() };
         self.round.store(round, Relaxed);
         keeps

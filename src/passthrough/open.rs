@@ -1,7 +1,7 @@
 //! Opening and closing files: OPEN, CREATE, TMPFILE, FLUSH, RELEASE.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,10 +51,13 @@ impl Local {
             // Somebody's lease: EWOULDBLOCK, and a thread that may wait for its holder does it again.
             daemon_flags |= OFlag::O_NONBLOCK;
         }
-        let asked = match read_only {
-            true => self.ask(&inode)?,
-            false => Asked { reader: self.reader(&inode), ..Asked::default() },
-        };
+        let mut asked = Asked { reader: self.reader(&inode), ..Asked::default() };
+        let asks = read_only && !flags.contains(OFlag::O_TRUNC);
+        let asks_first = asks && self.replicas.are_asked_first();
+        // What is wrong with it the open itself tells.
+        if asks_first && let Ok(fd) = self.inodes.fd_of(&inode) {
+            self.ask(&mut asked, &inode, fd.as_fd())?;
+        }
         let reopen = || self.inodes.open(&inode, daemon_flags);
         let fd = match flags.contains(OFlag::O_TRUNC) {
             true => {
@@ -81,6 +84,9 @@ impl Local {
         };
         if !flags.contains(OFlag::O_TRUNC) {
             self.await_readers(&inode, preferred)?;
+        }
+        if asks && !asks_first {
+            self.ask(&mut asked, &inode, fd.as_fd())?;
         }
         let opened = self.opened(inode, fd, flags, preferred, asked)?;
         if !read_only && opened.backing.is_some() {
@@ -258,19 +264,16 @@ impl Local {
         }
     }
 
-    /// What there is to be known of a file before it is opened for reading.
-    fn ask(&self, inode: &Arc<Inode>) -> Result<Asked> {
-        let mut asked = Asked { reader: self.reader(inode), ..Asked::default() };
-        let Some(reader) = &asked.reader else { return Ok(asked) };
-        // What is wrong with it the open itself tells.
-        let Ok(fd) = self.inodes.fd_of(inode) else { return Ok(asked) };
+    /// Asks what there is to be known of a file that is opened for reading, of `object` on the source.
+    fn ask(&self, asked: &mut Asked, inode: &Inode, object: BorrowedFd<'_>) -> Result<()> {
+        let Some(reader) = &asked.reader else { return Ok(()) };
         if self.settings.holds_replicas {
-            let replica = inode.number().and_then(|number| self.replicas.find(fd.as_fd(), number));
+            let replica = inode.number().and_then(|number| self.replicas.find(object, number));
             asked.replica = replica.map(|replica| Candidate::replica(replica.file)).transpose()?;
         } else {
-            asked.cached = reader.cached(fd.as_fd(), &inode.watched);
+            asked.cached = reader.cached(object, &inode.watched);
         }
-        Ok(asked)
+        Ok(())
     }
 
     /// Reads a file where its bytes lie, if that may be elsewhere.
@@ -339,8 +342,7 @@ impl Local {
     }
 }
 
-/// What is known of a file that is being opened. What a distributed file system has to say of it is asked
-/// first: GlusterFS puts off an open as long as nobody asks it of an open file.
+/// What is known of a file that is being opened.
 #[derive(Debug, Default)]
 struct Asked {
     /// Made by this very request.

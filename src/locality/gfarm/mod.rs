@@ -157,6 +157,11 @@ impl Locator for Gfarm {
         self.proof.trouble()
     }
 
+    /// gfarm2fs opens whatever has the file's name by then.
+    fn is_asked_first(&self) -> bool {
+        false
+    }
+
     fn find(&self, object: BorrowedFd<'_>, inode: u64) -> Result<Replica, Miss> {
         if self.proof.verdict() == Verdict::Distrusted {
             return Err(Miss::Failed);
