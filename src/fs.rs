@@ -273,7 +273,7 @@ pub trait Filesystem: Debug + Send + Sync + 'static {
         Err(Errno::EOPNOTSUPP)
     }
 
-    /// READ: at most as many bytes as were asked for, to `out` if they are not to be had from a file.
+    /// READ: bytes to `out`, of which no more are sent than were asked for, or where to find them.
     fn read(
         &self,
         caller: &Caller,

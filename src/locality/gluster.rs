@@ -10,9 +10,8 @@
 //! size, modification and change as the mount shows them, which `trusted.glusterfs.mdata` repeats on
 //! every replica.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -25,8 +24,6 @@ use super::{Local, Locator, Miss, Replica, Stamp, attribute, attributes};
 
 /// How often it is looked for bricks that were added, at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// So many files' are kept, some 100 bytes each.
-const GFIDS_MAX: usize = 8192;
 
 /// GlusterFS, with bricks on this machine.
 #[derive(Debug)]
@@ -35,8 +32,6 @@ struct Gluster {
     bricks: RwLock<Arc<Vec<Brick>>>,
     /// When it was last asked where they are.
     asked: Mutex<Instant>,
-    /// Of files by their numbers, which GlusterFS makes of them.
-    gfids: Mutex<HashMap<u64, Gfid>>,
 }
 
 #[derive(Debug)]
@@ -46,12 +41,11 @@ struct Brick {
 }
 
 /// A file's identity in its volume, as 32 hexadecimal digits and hyphens.
-#[derive(Debug, Clone)]
 struct Gfid(String);
 
 /// Whether the source is a mount of GlusterFS.
 pub(super) fn is_behind(source: &File) -> bool {
-    gfid(source.as_fd()).is_ok_and(|gfid| gfid.is_some())
+    gfid(source).is_ok_and(|gfid| gfid.is_some())
 }
 
 /// A locator for the source if it has bricks on this machine.
@@ -62,14 +56,14 @@ pub(super) fn open(source: &File) -> Result<Arc<dyn Locator>, String> {
     }
     let source = source.try_clone().map_err(|error| format!("duplicate a descriptor: {error}"))?;
     let (bricks, asked) = (RwLock::new(Arc::new(bricks)), Mutex::new(Instant::now()));
-    Ok(Arc::new(Gluster { source, bricks, asked, gfids: Mutex::default() }))
+    Ok(Arc::new(Gluster { source, bricks, asked }))
 }
 
 /// Opens the bricks of the source that lie on this machine.
 fn find_bricks(source: &File) -> Result<Vec<Brick>, String> {
     let asked = |errno| format!("ask the source where its bricks are: {errno}");
-    let id = gfid(source.as_fd()).map_err(asked)?.ok_or("the source is no mount of GlusterFS")?;
-    let info = match attribute(source.as_fd(), c"glusterfs.pathinfo") {
+    let id = gfid(source).map_err(asked)?.ok_or("the source is no mount of GlusterFS")?;
+    let info = match attribute(source, c"glusterfs.pathinfo") {
         // Of a dispersed volume GlusterFS has none to tell.
         Ok(None) | Err(Errno::ENOMEM) => Err(
             "the source does not tell its bricks (glusterfs.pathinfo), as no dispersed volume does",
@@ -124,7 +118,7 @@ fn open_brick(path: &str, source: &Gfid, volume: &mut Option<Vec<u8>>) -> Result
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let root = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).map_err(text)?;
     let root = File::from(root);
-    let own = attribute(root.as_fd(), c"trusted.glusterfs.volume-id").map_err(text)?;
+    let own = attribute(&root, c"trusted.glusterfs.volume-id").map_err(text)?;
     let own = own.ok_or("not the root of a brick (trusted.glusterfs.volume-id)")?;
     if volume.get_or_insert_with(|| own.clone()) != &own {
         return Err("of another volume".to_owned());
@@ -164,11 +158,6 @@ impl Gfid {
         format!(".glusterfs/{}/{}/{}", &self.0[..2], &self.0[2..4], self.0)
     }
 
-    /// The number that GlusterFS shows its file under: the second half, which is random.
-    fn number(&self) -> Option<u64> {
-        u64::from_str_radix(&self.0.get(19..)?.replace('-', ""), 16).ok()
-    }
-
     /// Whether an attribute `trusted.gfid` names it.
     fn is(&self, attribute: &[u8]) -> bool {
         let digits: String = attribute.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -177,31 +166,13 @@ impl Gfid {
 }
 
 /// What the mount says that a file is.
-fn gfid(object: BorrowedFd<'_>) -> Result<Option<Gfid>, Errno> {
-    Ok(attribute(object, c"glusterfs.gfid.string")?.and_then(|text| Gfid::parse(&text)))
+fn gfid(file: &File) -> Result<Option<Gfid>, Errno> {
+    Ok(attribute(file, c"glusterfs.gfid.string")?.and_then(|text| Gfid::parse(&text)))
 }
 
 impl Gluster {
     fn bricks(&self) -> Arc<Vec<Brick>> {
         self.bricks.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What `object` is, whose number is `inode`.
-    fn gfid(&self, object: BorrowedFd<'_>, inode: u64) -> Result<Gfid, Miss> {
-        let gfids = || self.gfids.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gfid) = gfids().get(&inode) {
-            return Ok(gfid.clone());
-        }
-        let gfid = gfid(object).map_err(|_| Miss::Failed)?.ok_or(Miss::Elsewhere)?;
-        // Not of a mount that has been told to make shorter numbers (`enable-ino32`).
-        if gfid.number() == Some(inode) {
-            let mut gfids = gfids();
-            if gfids.len() >= GFIDS_MAX {
-                gfids.clear();
-            }
-            gfids.insert(inode, gfid.clone());
-        }
-        Ok(gfid)
     }
 
     /// Looks for bricks that have been added, if that was not done a moment ago.
@@ -227,13 +198,9 @@ impl Locator for Gluster {
         true
     }
 
-    /// It puts off an open as long as nobody asks it of an open file, and knows files by their gfids.
-    fn is_asked_first(&self) -> bool {
-        true
-    }
-
-    fn find(&self, object: BorrowedFd<'_>, inode: u64) -> Result<Replica, Miss> {
-        let gfid = self.gfid(object, inode)?;
+    fn find(&self, opened: &File, _inode: u64) -> Result<Replica, Miss> {
+        let failed = |_| Miss::Failed;
+        let gfid = gfid(opened).map_err(failed)?.ok_or(Miss::Elsewhere)?;
         // O_NONBLOCK: nothing but a regular file is expected there, and none is waited for.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOATIME;
         let mut miss = Miss::Elsewhere;
@@ -246,7 +213,7 @@ impl Locator for Gluster {
                     continue;
                 }
             };
-            match check(file, &gfid, object) {
+            match check(file, &gfid, opened) {
                 Ok(replica) => return Ok(replica),
                 Err(reason) => miss = reason,
             }
@@ -258,8 +225,8 @@ impl Locator for Gluster {
     }
 }
 
-/// Whether `file` of a brick is, whole and as it is now, what `object` is on the mount.
-fn check(file: File, gfid: &Gfid, object: BorrowedFd<'_>) -> Result<Replica, Miss> {
+/// Whether `file` of a brick is, whole and as it is now, what is open through the mount.
+fn check(file: File, gfid: &Gfid, opened: &File) -> Result<Replica, Miss> {
     let failed = |_| Miss::Failed;
     // First, so that whatever happens to it from here on shows.
     let local = Local::of(&file).map_err(failed)?;
@@ -270,7 +237,7 @@ fn check(file: File, gfid: &Gfid, object: BorrowedFd<'_>) -> Result<Replica, Mis
     let mut named = false;
     for name in names.split_inclusive(|byte| *byte == 0) {
         let Ok(name) = std::ffi::CStr::from_bytes_with_nul(name) else { continue };
-        let value = || attribute(file.as_fd(), name).map_err(failed)?.ok_or(Miss::Differs);
+        let value = || attribute(&file, name).map_err(failed)?.ok_or(Miss::Differs);
         match meaning(&name.to_string_lossy()) {
             Meaning::Identity if gfid.is(&value()?) => named = true,
             Meaning::Identity => return Err(Miss::Failed),
@@ -285,7 +252,7 @@ fn check(file: File, gfid: &Gfid, object: BorrowedFd<'_>) -> Result<Replica, Mis
     if !named {
         return Err(Miss::Failed);
     }
-    if Stamp::ask(object).map_err(failed)? != stamp {
+    if Stamp::ask(opened).map_err(failed)? != stamp {
         return Err(Miss::Differs);
     }
     Ok(Replica { file, stamp, local })
@@ -379,7 +346,6 @@ mod tests {
         assert_eq!(gfid.place(), ".glusterfs/a7/86/a786784d-ede9-4be9-9507-a454aec43ffd");
         let bytes = 0xa786_784d_ede9_4be9_9507_a454_aec4_3ffd_u128.to_be_bytes();
         assert!(gfid.is(&bytes) && !gfid.is(&[0; 16]) && !gfid.is(&[]));
-        assert_eq!(gfid.number(), Some(0x9507_a454_aec4_3ffd));
         for none in [
             "",
             "a786784d",

@@ -14,7 +14,6 @@
 mod figures;
 mod gfarm;
 mod gluster;
-mod habit;
 mod reader;
 mod stamp;
 
@@ -30,7 +29,6 @@ use crate::config::{Config, Locality};
 use crate::metrics::snapshot;
 use crate::mountinfo::MountTable;
 use figures::Figures;
-use habit::Habit;
 
 pub use gfarm::run as ask_gfarm;
 pub use reader::{Reader, Watched};
@@ -45,22 +43,18 @@ pub trait Locator: Debug + Send + Sync {
     /// showing what was there before for as long as anybody has that open.
     fn writes_in_place(&self) -> bool;
 
-    /// Whether a file is better asked of before it is opened through the mount: what is opened afterwards must
-    /// be what was asked of.
-    fn is_asked_first(&self) -> bool;
-
     /// Why nothing is read where it lies, if that is known to be so for all files.
     fn trouble(&self) -> Option<String> {
         None
     }
 
-    /// The local file that holds the bytes of `object`, a descriptor on the distributed mount (O_PATH will
-    /// do): as it is now, as the mount says that it is now, and whole. `inode` is the number under which
-    /// it was found there. May wait for the distributed file system.
+    /// The local file that holds the bytes of `opened`, which was opened through the distributed mount:
+    /// as it is now, as the mount says that it is now, and whole. `inode` is the number under which it
+    /// was found there before it was opened. May wait for the distributed file system.
     ///
     /// # Errors
     /// Why the file has to be read through the mount.
-    fn find(&self, object: BorrowedFd<'_>, inode: u64) -> Result<Replica, Miss>;
+    fn find(&self, opened: &File, inode: u64) -> Result<Replica, Miss>;
 }
 
 /// A local file that holds what a file of the distributed mount does.
@@ -128,7 +122,6 @@ pub struct Replicas {
     requested: Locality,
     locator: Result<Arc<dyn Locator>, String>,
     figures: Arc<Figures>,
-    habit: Arc<Habit>,
 }
 
 impl Replicas {
@@ -163,17 +156,12 @@ impl Replicas {
                 ));
             }
         }
-        Ok(Replicas { requested, locator, figures: Arc::default(), habit: Arc::default() })
+        Ok(Replicas { requested, locator, figures: Arc::default() })
     }
 
     /// Whether files may be read from replicas.
     pub fn any(&self) -> bool {
         self.locator.is_ok()
-    }
-
-    /// Whether a file is better asked of before it is opened.
-    pub fn are_asked_first(&self) -> bool {
-        self.locator.as_ref().is_ok_and(|locator| locator.is_asked_first())
     }
 
     /// Whether the kernel may be given replicas to read by itself, if there are any.
@@ -184,14 +172,13 @@ impl Replicas {
     /// A reader for one open file, which was found as the inode of this number of the source.
     pub fn reader(&self, inode: u64) -> Option<Arc<Reader>> {
         let locator = self.locator.as_ref().ok()?;
-        let (figures, habit) = (self.figures.clone(), self.habit.clone());
-        Some(Arc::new(Reader::new(locator.clone(), figures, habit, inode)))
+        Some(Arc::new(Reader::new(locator.clone(), self.figures.clone(), inode)))
     }
 
-    /// The file that holds the bytes of `object`, found as `inode`, for as long as it is trusted; counted.
+    /// The file that holds the bytes of `opened`, found as `inode`, for as long as it is trusted; counted.
     /// `None` if there is none now.
-    pub fn find(&self, object: BorrowedFd<'_>, inode: u64) -> Option<Replica> {
-        let found = self.locator.as_ref().ok()?.find(object, inode);
+    pub fn find(&self, opened: &File, inode: u64) -> Option<Replica> {
+        let found = self.locator.as_ref().ok()?.find(opened, inode);
         self.figures.checked(found.as_ref().err().copied());
         if found.is_ok() {
             self.figures.held();
@@ -240,10 +227,10 @@ fn trusted(source: &File, path: &Path) -> Result<(), String> {
 }
 
 /// The value of an extended attribute; `None` if there is none.
-fn attribute(object: BorrowedFd<'_>, name: &std::ffi::CStr) -> nix::Result<Option<Vec<u8>>> {
+fn attribute(file: &File, name: &std::ffi::CStr) -> nix::Result<Option<Vec<u8>>> {
     // The kernel's own bound (XATTR_SIZE_MAX).
     let mut value = vec![0; 64 << 10];
-    match crate::sys::objfd::getxattr(object, name, &mut value) {
+    match crate::sys::objfd::fgetxattr(file, name, &mut value) {
         Ok(len) => {
             value.truncate(len);
             Ok(Some(value))

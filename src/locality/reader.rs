@@ -9,16 +9,14 @@
 //! of the replica, and the next open finds the file in that state.
 
 use std::fs::File;
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use super::figures::Figures;
-use super::habit::Habit;
 use super::{Local, Locator, Miss, Replica, Stamp};
 use crate::sys::{caller, objfd};
 
@@ -143,73 +141,50 @@ enum State {
 pub struct Reader {
     locator: Arc<dyn Locator>,
     figures: Arc<Figures>,
-    habit: Arc<Habit>,
     /// Of the source.
     inode: u64,
     state: Mutex<State>,
     /// How often the kernel has been told to forget the file by when this was opened.
     round: AtomicU64,
-    /// Whether it was asked what is cached (relaxed, as the next two).
-    was_asked: AtomicBool,
-    /// Whether then nothing was, so that whoever reads what was opened asks for it.
-    is_fresh: AtomicBool,
-    was_read: AtomicBool,
 }
 
 impl Reader {
-    pub(super) fn new(
-        locator: Arc<dyn Locator>,
-        figures: Arc<Figures>,
-        habit: Arc<Habit>,
-        inode: u64,
-    ) -> Self {
+    pub(super) fn new(locator: Arc<dyn Locator>, figures: Arc<Figures>, inode: u64) -> Self {
         let (state, round) = (Mutex::new(State::Unknown), AtomicU64::new(0));
-        let (was_asked, is_fresh, was_read) = Default::default();
-        Reader { locator, figures, habit, inode, state, round, was_asked, is_fresh, was_read }
+        Reader { locator, figures, inode, state, round }
     }
 
-    /// The state of the replica that all is from which the kernel has cached of the file, if it is in that
-    /// state now. Asks the distributed file system of `object` if something is cached, or if that is done
-    /// before the open and a read is likely, which need not ask then.
-    pub fn cached(&self, object: BorrowedFd<'_>, watched: &Watched) -> Option<Local> {
-        self.was_asked.store(true, Relaxed);
+    /// Whether the kernel may keep what it has cached of the file that this is for, which is being opened
+    /// through the mount as `opened`. If not, it has to be told to forget it.
+    pub fn keeps_cache(&self, opened: &File, watched: &Watched) -> bool {
         let state = watched.cache().state();
-        let early = || self.locator.is_asked_first() && self.habit.expects_reads();
-        if state.is_none() && !early() {
-            return None;
-        }
         // A thread that may not wait for it has the kernel forget.
-        let replica = self.replica(object, watched).ok().flatten()?;
-        state.filter(|state| replica.local == *state)
-    }
-
-    /// Whether the kernel may keep what it has cached of the file that this is for, which is being opened,
-    /// and which was found to be in the state that all of it is `from`. If not, it has to be told to
-    /// forget it.
-    pub fn keeps_cache(&self, from: Option<Local>, watched: &Watched) -> bool {
+        let is_same = |state| match self.replica(opened, watched) {
+            Ok(Some(replica)) => replica.local == state,
+            Ok(None) | Err(_) => false,
+        };
+        let mut keeps = state.is_some_and(is_same);
         let mut cache = watched.cache();
-        // It may have been read from, or written to, since the distributed file system was asked.
-        let keeps = from.is_some() && cache.state() == from;
-        self.is_fresh.store(!keeps && self.was_asked.load(Relaxed), Relaxed);
+        // It may have been read from, or written to, while the distributed file system was asked.
+        keeps &= cache.state() == state;
         let round = if keeps { cache.round } else { cache.forget() };
         self.round.store(round, Relaxed);
         keeps
     }
 
-    /// Fills `bytes` from `offset` of the file that is open through the mount as `object`, up to its end;
+    /// Fills `bytes` from `offset` of the file that is open through the mount as `opened`, up to its end;
     /// tells how many they are, or `None` if they have to be read there.
     ///
     /// # Errors
     /// EWOULDBLOCK for a thread that others wait for, if it takes longer.
     pub fn read(
         &self,
-        object: BorrowedFd<'_>,
+        opened: &File,
         watched: &Watched,
         offset: u64,
         bytes: &mut [u8],
     ) -> Result<Option<usize>, Errno> {
-        self.was_read.store(true, Relaxed);
-        let read = match self.replica(object, watched)? {
+        let read = match self.replica(opened, watched)? {
             Some(replica) => self.read_replica(&replica, watched, offset, bytes)?,
             None => None,
         };
@@ -224,11 +199,7 @@ impl Reader {
     }
 
     /// The replica, if it is one now.
-    fn replica(
-        &self,
-        object: BorrowedFd<'_>,
-        watched: &Watched,
-    ) -> Result<Option<Arc<Replica>>, Errno> {
+    fn replica(&self, opened: &File, watched: &Watched) -> Result<Option<Arc<Replica>>, Errno> {
         if watched.is_written() {
             self.figures.checked(Some(Miss::Written));
             return Ok(None);
@@ -248,7 +219,7 @@ impl Reader {
             return Err(Errno::EWOULDBLOCK);
         }
         // Not under the lock: the distributed file system may not answer for a while.
-        let found = self.locator.find(object, self.inode);
+        let found = self.locator.find(opened, self.inode);
         self.figures.checked(found.as_ref().err().copied());
         let at = Instant::now();
         let (state, replica) = match found {
@@ -299,14 +270,6 @@ impl Reader {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if *self.is_fresh.get_mut() {
-            self.habit.closed(*self.was_read.get_mut());
-        }
     }
 }
 

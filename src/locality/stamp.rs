@@ -1,7 +1,7 @@
 //! What tells one state of a file from another.
 
 use std::fs::File;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 
 use nix::sys::stat::{FileStat, fstat};
 
@@ -40,9 +40,9 @@ impl Stamp {
     ///
     /// # Errors
     /// As statx(2).
-    pub fn ask(object: BorrowedFd<'_>) -> nix::Result<Self> {
+    pub fn ask(file: &File) -> nix::Result<Self> {
         const BASIC: u32 = 0x7ff;
-        let stat = objfd::statx(object, libc::AT_STATX_FORCE_SYNC, BASIC)?;
+        let stat = objfd::statx(file.as_fd(), libc::AT_STATX_FORCE_SYNC, BASIC)?;
         Ok(Stamp::of_statx(&stat))
     }
 }

@@ -64,7 +64,7 @@ impl Local {
         } else if let Some(reader) = &open.reader {
             let room = out.spare(usize::try_from(args.size).unwrap_or(usize::MAX));
             let watched = &open.inode.watched;
-            if let Some(count) = reader.read(file.as_fd(), watched, args.offset, room)? {
+            if let Some(count) = reader.read(&file, watched, args.offset, room)? {
                 out.advance(count);
                 return Ok(Data::Filled);
             }

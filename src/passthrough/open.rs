@@ -1,7 +1,7 @@
 //! Opening and closing files: OPEN, CREATE, TMPFILE, FLUSH, RELEASE.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +20,6 @@ use super::{Local, shared};
 use crate::abi::{self, OpenFlags};
 use crate::coherence::Trust;
 use crate::fs::{Caller, Entry, Fh, Name, NodeId, Opened, Result};
-use crate::locality::{self, Reader};
 use crate::sys::caller::{self, impersonate};
 use crate::sys::objfd;
 
@@ -51,13 +50,6 @@ impl Local {
             // Somebody's lease: EWOULDBLOCK, and a thread that may wait for its holder does it again.
             daemon_flags |= OFlag::O_NONBLOCK;
         }
-        let mut asked = Asked { reader: self.reader(&inode), ..Asked::default() };
-        let asks = read_only && !flags.contains(OFlag::O_TRUNC);
-        let asks_first = asks && self.replicas.are_asked_first();
-        // What is wrong with it the open itself tells.
-        if asks_first && let Ok(fd) = self.inodes.fd_of(&inode) {
-            self.ask(&mut asked, &inode, fd.as_fd())?;
-        }
         let reopen = || self.inodes.open(&inode, daemon_flags);
         let fd = match flags.contains(OFlag::O_TRUNC) {
             true => {
@@ -85,10 +77,7 @@ impl Local {
         if !flags.contains(OFlag::O_TRUNC) {
             self.await_readers(&inode, preferred)?;
         }
-        if asks && !asks_first {
-            self.ask(&mut asked, &inode, fd.as_fd())?;
-        }
-        let opened = self.opened(inode, fd, flags, preferred, asked)?;
+        let opened = self.opened(inode, fd, flags, preferred, false)?;
         if !read_only && opened.backing.is_some() {
             // What the kernel was told before it trusts for longer than it may from now on.
             self.upkeep.attributes_change(nodeid);
@@ -186,26 +175,25 @@ impl Local {
         let nodeid = self.inodes.acquire(found, place, keep)?;
         let inode = self.inodes.get(nodeid)?;
         let preferred = self.preferred(nodeid, stat.st_mode);
-        let asked = Asked { reader: self.reader(&inode), made: true, ..Asked::default() };
-        let opened = self.opened(inode, fd, flags, preferred, asked)?;
+        let opened = self.opened(inode, fd, flags, preferred, true)?;
         let attributes = self.attributes(nodeid, &stat);
         let entry_valid = self.trust(place.map_or(nodeid, |place| place.parent)).entry;
         Ok((Entry { nodeid, generation: 0, entry_valid, attributes }, opened))
     }
 
-    /// The reply for a file that is open as `fd`.
+    /// The reply for a file that is open as `fd`, perhaps `made` by this very request.
     fn opened(
         &self,
         inode: Arc<Inode>,
         fd: OwnedFd,
         flags: OFlag,
         preferred: Preferred,
-        asked: Asked,
+        made: bool,
     ) -> Result<Opened> {
-        let candidate = if asked.made { Candidate::made } else { Candidate::of };
+        let candidate = if made { Candidate::made } else { Candidate::of };
         let file = shared(fd);
         let mode = match self.settings.holds_replicas {
-            true => self.data_path()?.open_replica(&inode, asked.replica),
+            true => self.data_path()?.open_replica(&inode, self.replica(&inode, &file)?),
             false => {
                 let fd = || candidate(self.inodes.fd_of(&inode)?);
                 self.data_path()?.open(&inode, preferred, fd)
@@ -230,17 +218,20 @@ impl Local {
             let stays = fstat(&file).is_ok_and(|stat| !self.moves_atime(&stat));
             open_flags.set(OpenFlags::KEEP_CACHE, stays);
         }
-        let serves = !matches!(mode, IoMode::Passthrough(_));
-        let direct_alignment = match flags.contains(OFlag::O_DIRECT) && serves {
+        let asked = !matches!(mode, IoMode::Passthrough(_));
+        let direct_alignment = match flags.contains(OFlag::O_DIRECT) && asked {
             true => objfd::direct_alignment(file.as_fd()),
             false => 1,
         };
         inode.opened(&file);
-        let reader = asked.reader;
+        let reader = match self.replicas.any() && self.inodes.part(inode.nodeid) == Part::MAIN {
+            true => inode.number().and_then(|number| self.replicas.reader(number)),
+            false => None,
+        };
         if let Some(reader) = &reader
             && mode == IoMode::Cached
         {
-            open_flags.set(OpenFlags::KEEP_CACHE, reader.keeps_cache(asked.cached, &inode.watched));
+            open_flags.set(OpenFlags::KEEP_CACHE, reader.keeps_cache(&file, &inode.watched));
         }
         if !read_only {
             inode.watched.begin_writing();
@@ -264,22 +255,13 @@ impl Local {
         }
     }
 
-    /// Asks what there is to be known of a file that is opened for reading, of `object` on the source.
-    fn ask(&self, asked: &mut Asked, inode: &Inode, object: BorrowedFd<'_>) -> Result<()> {
-        let Some(reader) = &asked.reader else { return Ok(()) };
-        if self.settings.holds_replicas {
-            let replica = inode.number().and_then(|number| self.replicas.find(object, number));
-            asked.replica = replica.map(|replica| Candidate::replica(replica.file)).transpose()?;
-        } else {
-            asked.cached = reader.cached(object, &inode.watched);
+    /// What the kernel reads by itself instead of `opened`, until it is closed.
+    fn replica(&self, inode: &Inode, opened: &File) -> Result<Option<Candidate>> {
+        if self.inodes.part(inode.nodeid) != Part::MAIN {
+            return Ok(None);
         }
-        Ok(())
-    }
-
-    /// Reads a file where its bytes lie, if that may be elsewhere.
-    fn reader(&self, inode: &Inode) -> Option<Arc<Reader>> {
-        let may_be = self.replicas.any() && self.inodes.part(inode.nodeid) == Part::MAIN;
-        inode.number().filter(|_| may_be).and_then(|number| self.replicas.reader(number))
+        let replica = inode.number().and_then(|number| self.replicas.find(opened, number));
+        replica.map(|replica| Candidate::replica(replica.file)).transpose()
     }
 
     /// Whether a read would move the access time, which one from FUSE's page cache does not: that it is
@@ -340,19 +322,6 @@ impl Local {
             self.inodes.settle(&inode);
         }
     }
-}
-
-/// What is known of a file that is being opened.
-#[derive(Debug, Default)]
-struct Asked {
-    /// Made by this very request.
-    made: bool,
-    /// What reads it where its bytes lie.
-    reader: Option<Arc<Reader>>,
-    /// The state that everything is from which the kernel has cached of it.
-    cached: Option<locality::Local>,
-    /// What the kernel reads by itself instead, until it is closed.
-    replica: Option<Candidate>,
 }
 
 /// Waits a little for opens that make a file `busy` to end: RELEASE may still be on its way for one

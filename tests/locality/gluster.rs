@@ -28,10 +28,9 @@ use crate::torture;
 const PATIENCE: Duration = Duration::from_secs(30);
 const LENGTH: usize = 300_001;
 
-pub(crate) const TESTS: [(&str, Body<Ground>); 18] = [
+pub(crate) const TESTS: [(&str, Body<Ground>); 17] = [
     ("gluster::what_others_write", what_others_write),
     ("gluster::what_is_cached", what_is_cached),
-    ("gluster::what_bricks_are_asked", what_bricks_are_asked),
     ("gluster::what_is_open_for_writing", what_is_open_for_writing),
     ("gluster::changes_while_open", changes_while_open),
     ("gluster::torture_spread", |ground| tortured(ground, "dist")),
@@ -573,50 +572,6 @@ fn permissions(ground: &Ground) -> Result<(), String> {
         expect("root does", first[0] == content[0])?;
     }
     Ok(())
-}
-
-/// Files that are opened and read are not opened by the bricks: GlusterFS puts off an open that nobody asks
-/// anything of. Where opens are not read from nothing else is asked either.
-fn what_bricks_are_asked(ground: &Ground) -> Result<(), String> {
-    const FILES: u64 = 40;
-    let _alone = ground.alone_on_repl();
-    let there = ground.there("repl").join("asked");
-    fs::create_dir(&there).map_err(text)?;
-    for number in 0..FILES {
-        write(&there.join(number.to_string()), &pattern(number, 4096))?;
-    }
-    let (below, above) =
-        (ground.cluster.folder.join("repl1/asked"), ground.cluster.folder.join("asked"));
-    fs::create_dir(&above).map_err(text)?;
-    let options = "locality=gluster,transport=uring";
-    let daemon = exclusively(|| Daemon::start(&below, &above, "auto", options))?;
-    ground.gluster("volume profile repl start")?;
-    let opens = || -> Result<u64, String> {
-        let told = ground.gluster("volume profile repl info cumulative")?;
-        let rows = told.lines().filter(|line| line.split_whitespace().last() == Some("OPEN"));
-        let calls = rows.filter_map(|row| row.split_whitespace().rev().nth(1)?.parse::<u64>().ok());
-        Ok(calls.sum())
-    };
-    let before = opens()?;
-    for number in 0..FILES {
-        let found = fs::read(above.join(number.to_string())).map_err(text)?;
-        expect("read", found == pattern(number, 4096))?;
-    }
-    let (asked, read) = (opens()? - before, locality(&daemon)?);
-    ground.gluster("volume profile repl stop")?;
-    expect(&format!("{read:?}"), read.replica_reads > FILES * 3 / 4)?;
-    expect(&format!("{asked} opens of bricks for {FILES} files"), asked < FILES / 4)?;
-    // Nothing of these is cached in the kernel.
-    for name in ["unread-1", "unread-2"] {
-        write(&there.join(name), b"unread")?;
-    }
-    for _ in 0..FILES {
-        for name in ["unread-1", "unread-2"] {
-            File::open(above.join(name)).map_err(text)?;
-        }
-    }
-    let checks = locality(&daemon)?.checks - read.checks;
-    expect(&format!("{checks} checks for opens alone"), checks < FILES / 2)
 }
 
 /// On a read-only mount the kernel may read a brick by itself: without a READ, and what others write there

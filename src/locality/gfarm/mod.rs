@@ -17,7 +17,6 @@ mod wire;
 
 use std::ffi::{CStr, OsString};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
@@ -49,13 +48,13 @@ struct Gfarm {
 
 /// Whether the source is a mount of Gfarm.
 pub(super) fn is_behind(source: &File) -> bool {
-    url(source.as_fd()).is_ok()
+    url(source).is_ok()
 }
 
 /// Opens the spool that the configuration names, and asks Gfarm of it. May take as long as Gfarm tries
 /// to reach a server that is not there, half a minute.
 pub(super) fn open(source: &File, config: &Config) -> Result<Arc<dyn Locator>, String> {
-    let root = url(source.as_fd()).map_err(|errno| {
+    let root = url(source).map_err(|errno| {
         format!("the source is no mount of Gfarm, which has an attribute gfarm2fs.url: {errno}")
     })?;
     let storage = config.gfarm.clone();
@@ -157,23 +156,18 @@ impl Locator for Gfarm {
         self.proof.trouble()
     }
 
-    /// gfarm2fs opens whatever has the file's name by then.
-    fn is_asked_first(&self) -> bool {
-        false
-    }
-
-    fn find(&self, object: BorrowedFd<'_>, inode: u64) -> Result<Replica, Miss> {
+    fn find(&self, opened: &File, inode: u64) -> Result<Replica, Miss> {
         if self.proof.verdict() == Verdict::Distrusted {
             return Err(Miss::Failed);
         }
         let failed = |_| Miss::Failed;
-        let url = url(object).map_err(failed)?;
+        let url = url(opened).map_err(failed)?;
         // gfarm2fs leads to other servers as well (`.gfarm/HOST:PORT/`).
         if server(&url) != self.server {
             return Err(Miss::Elsewhere);
         }
         // First: what is found afterwards is not older.
-        let stamp = Stamp::ask(object).map_err(failed)?;
+        let stamp = Stamp::ask(opened).map_err(failed)?;
         let version = self.version(&url)?;
         // gfarm2fs knows files by their names, and this one may lead to another file by now. It shows
         // the time of modification that one replica has; that of change is the server's, and is the
@@ -199,9 +193,9 @@ fn server(url: &[u8]) -> &[u8] {
 }
 
 /// The URL of something in a gfarm2fs mount, which names the metadata server as well.
-fn url(object: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
+fn url(object: &File) -> Result<Vec<u8>, Errno> {
     let mut value = vec![0; wire::PACKET_MAX];
-    let len = objfd::getxattr(object, URL, &mut value)?;
+    let len = objfd::fgetxattr(object, URL, &mut value)?;
     value.truncate(len);
     if value.last() == Some(&0) {
         value.pop();
